@@ -1,1 +1,34 @@
-//! Placeholder.
+//! The test bed: etcd, kube-apiserver, kube-controller-manager, Kthena's controller-manager, a kubelet
+//! that runs pods as local processes, and a gateway, all in the namespaces that `e2e/sandbox` makes.
+//!
+//! ```console
+//! cargo build -p sim-vllm && cargo test -p testbed --no-run
+//! KTHENA_BRIDGE_PARTS=$(e2e/parts/fetch) e2e/sandbox cargo test --offline -p testbed
+//! ```
+//!
+//! The sandbox has no network, so what is needed is built and fetched before. A test says
+//! `let bed = TestBed::shared();` and makes a namespace of its own with [`TestBed::namespace`]; all tests
+//! of a test binary share one bed, and it ends with the binary. A test that needs other [`Options`]
+//! belongs in a test binary of its own, since a sandbox holds one bed at a time.
+//!
+//! **Clients are made per test**: a client's connections are driven by tasks on the runtime that made
+//! them, and each `#[tokio::test]` has its own. The bed's own tasks live on a runtime of the bed.
+
+mod bed;
+mod control_plane;
+mod crds;
+mod error;
+mod images;
+mod namespace;
+mod process;
+mod sandbox;
+mod wait;
+
+pub use bed::{Options, TestBed};
+pub use error::{Error, Result};
+pub use namespace::Namespace;
+pub use process_kubelet as kubelet;
+pub use sandbox::Sandbox;
+
+/// The field manager of what the bed and its tests write.
+pub const FIELD_MANAGER: &str = "testbed";

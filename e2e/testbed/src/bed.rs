@@ -1,0 +1,313 @@
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1::Node;
+use kube::{Api, Client};
+use process_kubelet::ImageMap;
+use tokio::{
+    runtime::Handle,
+    signal::unix::{SignalKind, signal},
+    sync::{oneshot, watch},
+};
+
+use crate::{
+    control_plane::ControlPlane,
+    crds,
+    error::{Context as _, Error, Result},
+    images,
+    process::{Processes, tail},
+    sandbox::Sandbox,
+    wait,
+};
+
+const PARTS: &str = "KTHENA_BRIDGE_PARTS";
+const NODE: &str = "testbed";
+
+/// What a bed is to contain.
+#[derive(Default)]
+pub struct Options {
+    /// Definitions that are not installed at the start, by full name
+    /// (`inferenceobjectives.inference.networking.x-k8s.io`). [`TestBed::install_crds`] adds them later.
+    pub leave_out_crds: Vec<String>,
+    /// Images beside those that the bed knows by itself; they come first.
+    pub images: Vec<ImageMap>,
+}
+
+/// Where a bed is.
+struct Place {
+    sandbox: Sandbox,
+    dir: PathBuf,
+    parts: PathBuf,
+}
+
+/// A running cluster. Everything ends when it is dropped.
+pub struct TestBed {
+    place: Place,
+    plane: ControlPlane,
+    config: kube::Config,
+    processes: Processes,
+    kubelet_ended: watch::Receiver<Option<String>>,
+    took: Duration,
+    runtime: Handle,
+    /// Ends the bed's thread when it is dropped, and with it all components.
+    _stop: oneshot::Sender<()>,
+}
+
+impl TestBed {
+    /// The bed of this test binary, started on first use. Panics when it does not start: no test of the
+    /// binary can do anything then.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Result<TestBed>> = OnceLock::new();
+        let bed = SHARED.get_or_init(|| TestBed::start(Options::default()));
+        #[allow(clippy::panic)]
+        bed.as_ref()
+            .unwrap_or_else(|error| panic!("the test bed did not start: {error}"))
+    }
+
+    /// Starts a bed. Blocks until it is ready.
+    pub fn start(options: Options) -> Result<Self> {
+        let (report, started) = std::sync::mpsc::channel();
+        let (stop, stopped) = oneshot::channel();
+        // The components are children of this thread, and they are killed with it.
+        let thread = std::thread::Builder::new()
+            .name("testbed".to_owned())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_multi_thread()
+                    .worker_threads(2)
+                    .enable_all()
+                    .build();
+                match runtime.context(|| "starting a runtime".to_owned()) {
+                    Ok(runtime) => runtime.block_on(async {
+                        let handle = runtime.handle().clone();
+                        let started = Self::start_components(options, handle, stop).await;
+                        if report.send(started).is_ok() {
+                            // An error means that the bed was dropped, which is what is waited for.
+                            let _ = stopped.await;
+                        }
+                    }),
+                    Err(error) => drop(report.send(Err(error))),
+                }
+            });
+        thread.context(|| "starting a thread".to_owned())?;
+        started
+            .recv()
+            .unwrap_or_else(|_| Err(Error::Other("starting the test bed panicked".to_owned())))
+    }
+
+    async fn start_components(
+        options: Options,
+        runtime: Handle,
+        stop: oneshot::Sender<()>,
+    ) -> Result<Self> {
+        let began = Instant::now();
+        let sandbox = Sandbox::enter().await?;
+        let parts = PathBuf::from(std::env::var(PARTS).map_err(|_| {
+            Error::Other(format!(
+                "{PARTS} is not set: it names the folder that e2e/parts/fetch prints"
+            ))
+        })?);
+        let dir = std::env::temp_dir().join(format!("testbed-{}", std::process::id()));
+        let processes = Processes::new(dir.join("logs"))?;
+        let place = Place {
+            sandbox,
+            dir,
+            parts,
+        };
+        match bring_up(&place, options, &processes, began).await {
+            Ok((plane, config, kubelet_ended)) => Ok(Self {
+                place,
+                plane,
+                config,
+                processes,
+                kubelet_ended,
+                took: began.elapsed(),
+                runtime,
+                _stop: stop,
+            }),
+            Err(error) => Err(Error::Other(format!("{error}\n{}", processes.tails(15)))),
+        }
+    }
+
+    /// A client with all rights, on the runtime of the caller (see the crate's documentation).
+    pub fn client(&self) -> Result<Client> {
+        Client::try_from(self.config.clone()).context(|| "making a client".to_owned())
+    }
+
+    /// A kubeconfig with all rights. It is valid inside the sandbox only.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.plane.kubeconfig
+    }
+
+    /// The folder with the real components.
+    pub fn parts(&self) -> &Path {
+        &self.place.parts
+    }
+
+    /// The sandbox that the bed runs in.
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.place.sandbox
+    }
+
+    /// How long the start took.
+    pub fn took(&self) -> Duration {
+        self.took
+    }
+
+    /// Installs definitions that [`Options::leave_out_crds`] left out, and waits until they are served.
+    pub async fn install_crds(&self, names: &[&str]) -> Result<()> {
+        let mut wanted = crds::read(&self.place.parts)?;
+        wanted.retain(|d| names.contains(&d.name.as_str()));
+        crds::install(&self.client()?, wanted).await
+    }
+
+    /// Looks until `look` gives a value, and fails when it has not within `deadline`, or when a component
+    /// ended meanwhile. What `look` gives as an error is the state seen: the time-out's message shows it.
+    pub async fn wait_for<T>(
+        &self,
+        what: &str,
+        deadline: Duration,
+        look: impl AsyncFnMut() -> Result<T, String>,
+    ) -> Result<T> {
+        wait::until(|| self.check(), what, deadline, look).await
+    }
+
+    /// Fails when a component has ended.
+    pub fn check(&self) -> Result<()> {
+        self.processes.check()?;
+        match &*self.kubelet_ended.borrow() {
+            Some(said) => Err(Error::Other(format!("the kubelet ended: {said}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for Ctrl-C or SIGTERM; an error if a component ends before.
+    pub async fn until_stopped(&self) -> Result<()> {
+        let mut terminated =
+            signal(SignalKind::terminate()).context(|| "listening to SIGTERM".to_owned())?;
+        let mut look = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => return Ok(()),
+                _ = terminated.recv() => return Ok(()),
+                _ = look.tick() => self.check()?,
+            }
+        }
+    }
+
+    /// The whole log of a component, such as `kube-apiserver`.
+    pub fn log(&self, component: &str) -> String {
+        tail(&self.processes.log_of(component), usize::MAX)
+    }
+
+    /// The log of a pod's container, over all its restarts.
+    pub fn container_log(&self, namespace: &str, pod: &str, container: &str) -> String {
+        tail(
+            &process_kubelet::log_path(&self.place.dir.join("kubelet"), namespace, pod, container),
+            usize::MAX,
+        )
+    }
+
+    /// The ends of all logs: of the components, and of the containers of one namespace.
+    pub fn tails(&self, namespace: &str, lines: usize) -> String {
+        let mut text = self.processes.tails(lines);
+        for path in process_kubelet::logs_of(&self.place.dir.join("kubelet"), namespace) {
+            text += &format!("--- {}\n{}\n", path.display(), tail(&path, lines));
+        }
+        text
+    }
+
+    /// The folder of all files of the bed, logs included.
+    pub fn dir(&self) -> &Path {
+        &self.place.dir
+    }
+
+    pub(crate) fn config(&self) -> &kube::Config {
+        &self.config
+    }
+
+    /// Runs a task on the bed's own runtime.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
+    }
+}
+
+/// Starts all components and waits for what a test relies on from its first line on.
+async fn bring_up(
+    place: &Place,
+    options: Options,
+    processes: &Processes,
+    began: Instant,
+) -> Result<(ControlPlane, kube::Config, watch::Receiver<Option<String>>)> {
+    let Place {
+        sandbox,
+        dir,
+        parts,
+    } = place;
+    let binaries = parts.join("bin");
+    let mut definitions = crds::read(parts)?;
+    definitions.retain(|d| !options.leave_out_crds.contains(&d.name));
+
+    let (plane, config) = ControlPlane::start(processes, &binaries, dir, sandbox.address).await?;
+    tracing::info!(after = ?began.elapsed(), "kube-apiserver is ready");
+    let client = Client::try_from(config.clone()).context(|| "making a client".to_owned())?;
+    crds::install(&client, definitions).await?;
+    tracing::info!(after = ?began.elapsed(), "the definitions are served");
+
+    plane.start_controllers(processes, &binaries)?;
+    let args = [
+        format!("--kubeconfig={}", plane.kubeconfig.display()),
+        "--enable-webhook=false".to_owned(),
+        "--controllers=modelserving,modelbooster".to_owned(),
+        "--leader-elect=false".to_owned(),
+    ];
+    processes.start(
+        "kthena-controller-manager",
+        &binaries.join("kthena-controller-manager"),
+        &args,
+    )?;
+
+    let mut known = options.images;
+    known.extend(images::known(&binaries, &images::built_binaries()?));
+    let kubelet = process_kubelet::Config {
+        node_name: NODE.to_owned(),
+        bridge: sandbox.bridge.clone(),
+        address: sandbox.address,
+        prefix: sandbox.prefix,
+        pod_addresses: sandbox.pod_addresses(),
+        dir: dir.join("kubelet"),
+        images: known,
+        api_server: (plane.address, plane.port),
+        max_grace: Duration::from_secs(3),
+    };
+    let (ended, kubelet_ended) = watch::channel(None);
+    let kubelet_client = client.clone();
+    tokio::spawn(async move {
+        let said = match process_kubelet::run(kubelet_client, kubelet, std::future::pending()).await
+        {
+            Ok(()) => "it returned".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        ended.send_replace(Some(said));
+    });
+
+    let what = "the node is there, and the namespace default has its service account and CA";
+    wait::until(
+        || processes.check(),
+        what,
+        Duration::from_secs(30),
+        async || {
+            crate::namespace::usable(&client, "default").await?;
+            Api::<Node>::all(client.clone())
+                .get(NODE)
+                .await
+                .map(drop)
+                .map_err(|e| e.to_string())
+        },
+    )
+    .await?;
+    tracing::info!(after = ?began.elapsed(), "the test bed is up");
+    Ok((plane, config, kubelet_ended))
+}

@@ -1,0 +1,54 @@
+//! The test bed by hand: `e2e/sandbox target/debug/testbed up`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use testbed::{Options, TestBed};
+
+#[derive(Parser)]
+#[command(about = "The test bed of kthena-bridge")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start everything, say how to reach it, and wait for Ctrl-C or SIGTERM.
+    Up,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info,kube_client=off".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    let outcome = match Cli::parse().command {
+        Command::Up => up().await,
+    };
+    if let Err(error) = outcome {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+async fn up() -> testbed::Result<()> {
+    let bed = TestBed::start(Options::default())?;
+    let reach = format!("e2e/sandbox --join {}", bed.sandbox().pid);
+    eprintln!(
+        "The test bed is up after {:.1?}. From another terminal:",
+        bed.took()
+    );
+    eprintln!(
+        "  {reach} {} --kubeconfig {} get pods -A",
+        bed.parts().join("bin/kubectl").display(),
+        bed.kubeconfig().display()
+    );
+    eprintln!("  {reach} ls {}", bed.dir().join("logs").display());
+    eprintln!("Ctrl-C ends it and leaves nothing.");
+    bed.until_stopped().await
+}

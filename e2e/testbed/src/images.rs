@@ -1,0 +1,109 @@
+//! The images that the bed knows: the endpoint picker, the bridge itself, and those of Kthena's pods,
+//! which the simulated vLLM stands for.
+
+use std::path::{Path, PathBuf};
+
+use process_kubelet::{Arguments, ImageMap};
+
+use crate::error::{Context as _, Error, Result};
+
+/// The module that Kthena starts vLLM's server by.
+const SERVER: &str = "vllm.entrypoints.openai.api_server";
+/// What Kthena starts the Ray workers of a model of several pods by.
+const WORKER: &str = "multi-node-serving.sh worker";
+
+/// The folder in which Cargo puts this workspace's binaries: that of the test binary's folder `deps`.
+pub(crate) fn built_binaries() -> Result<PathBuf> {
+    let own = std::env::current_exe().context(|| "finding the workspace's binaries".to_owned())?;
+    let dir = own.parent().map(|dir| {
+        if dir.ends_with("deps") {
+            dir.parent().unwrap_or(dir)
+        } else {
+            dir
+        }
+    });
+    dir.map(Path::to_owned)
+        .ok_or_else(|| Error::Other(format!("{} is in no folder", own.display())))
+}
+
+pub(crate) fn known(parts: &Path, built: &Path) -> Vec<ImageMap> {
+    let sim = |image: &str, rule| ImageMap {
+        arguments: Arguments::Rule(rule),
+        sets_pod_name: true,
+        ..ImageMap::as_given(image, built.join("sim-vllm"))
+    };
+    vec![
+        ImageMap::as_given(
+            "registry.k8s.io/gateway-api-inference-extension/epp:*",
+            parts.join("epp"),
+        ),
+        ImageMap::as_given("*kthena-bridge:*", built.join("kthena-bridge")),
+        ImageMap {
+            container: "runtime".to_owned(),
+            ..sim("ghcr.io/volcano-sh/runtime:*", runtime)
+        },
+        sim("*vllm*", engine),
+        sim("*vllm*", worker),
+    ]
+}
+
+/// The engine: what follows the server's module. Kthena gives it as words, or, to run something first, as
+/// a script for a shell, in which nothing is quoted.
+fn engine(command: &[String]) -> Option<Vec<String>> {
+    if let Some(at) = command.iter().position(|word| word == SERVER) {
+        return Some(command[at + 1..].to_vec());
+    }
+    let (_, after) = command.last()?.split_once(SERVER)?;
+    Some(after.split_whitespace().map(str::to_owned).collect())
+}
+
+fn worker(command: &[String]) -> Option<Vec<String>> {
+    command
+        .last()?
+        .contains(WORKER)
+        .then(|| vec!["--sim-role".to_owned(), "worker".to_owned()])
+}
+
+fn runtime(args: &[String]) -> Option<Vec<String>> {
+    Some([&["--sim-role".to_owned(), "runtime".to_owned()], args].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|&word| word.to_owned()).collect()
+    }
+
+    #[test]
+    fn the_engine_gets_what_follows_the_module() {
+        let plain = words(&[
+            "python3",
+            "-m",
+            SERVER,
+            "--model",
+            "/m",
+            "--served-model-name",
+            "x",
+        ]);
+        let expected = words(&["--model", "/m", "--served-model-name", "x"]);
+        assert_eq!(engine(&plain), Some(expected.clone()));
+        let script = format!(
+            "chmod u+x s.sh && s.sh leader && python3 -m {SERVER} --model /m --served-model-name x"
+        );
+        assert_eq!(engine(&words(&["bash", "-c", &script])), Some(expected));
+        assert_eq!(engine(&words(&["sleep", "1"])), None);
+        assert_eq!(engine(&[]), None);
+    }
+
+    #[test]
+    fn a_ray_worker_has_a_role_of_its_own() {
+        let script = format!("chmod u+x s.sh && examples/{WORKER} --ray_address=a");
+        assert_eq!(
+            worker(&words(&["bash", "-c", &script])),
+            Some(words(&["--sim-role", "worker"]))
+        );
+        assert_eq!(worker(&words(&["bash", "-c", "true"])), None);
+    }
+}

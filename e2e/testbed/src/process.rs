@@ -1,0 +1,116 @@
+//! Child processes: each has a log file, ends with the bed (also when the bed is killed), and is
+//! missed when it ends early.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    sync::Mutex,
+};
+
+use tokio::{process::Command, sync::watch};
+
+use crate::error::{Context as _, Error, Result};
+
+/// The running components and the folder of their logs.
+pub(crate) struct Processes {
+    logs: PathBuf,
+    running: Mutex<Vec<Process>>,
+}
+
+struct Process {
+    name: String,
+    exited: watch::Receiver<Option<ExitStatus>>,
+}
+
+impl Processes {
+    pub(crate) fn new(logs: PathBuf) -> Result<Self> {
+        std::fs::create_dir_all(&logs).context(|| format!("creating {}", logs.display()))?;
+        Ok(Self {
+            logs,
+            running: Mutex::default(),
+        })
+    }
+
+    /// Starts `binary` with its output in `NAME.log`.
+    ///
+    /// Must run on a thread that lives as long as the bed: the parent-death signal, which ends the
+    /// child when a test binary is killed or simply returns from `main`, goes by thread.
+    pub(crate) fn start(&self, name: &str, binary: &Path, args: &[String]) -> Result<()> {
+        if !binary.exists() {
+            let remedy =
+                "KTHENA_BRIDGE_PARTS must name the folder that e2e/parts/fetch prints".to_owned();
+            return Err(Error::Missing {
+                path: binary.to_owned(),
+                remedy,
+            });
+        }
+        let path = self.log_of(name);
+        let log =
+            std::fs::File::create(&path).context(|| format!("creating {}", path.display()))?;
+        let same_log = log
+            .try_clone()
+            .context(|| format!("opening {}", path.display()))?;
+        let mut child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(binary)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(same_log)
+            .kill_on_drop(true)
+            .spawn()
+            .context(|| format!("starting {name}"))?;
+        let (report, exited) = watch::channel(None);
+        tokio::spawn(async move {
+            if let Ok(status) = child.wait().await {
+                report.send_replace(Some(status));
+            }
+        });
+        self.lock().push(Process {
+            name: name.to_owned(),
+            exited,
+        });
+        Ok(())
+    }
+
+    /// Fails when a component has ended.
+    pub(crate) fn check(&self) -> Result<()> {
+        for process in self.lock().iter() {
+            if let Some(status) = *process.exited.borrow() {
+                return Err(Error::Exited {
+                    name: process.name.clone(),
+                    status: status.to_string(),
+                    log: tail(&self.log_of(&process.name), 30),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The ends of all components' logs.
+    pub(crate) fn tails(&self, lines: usize) -> String {
+        let running = self.lock();
+        let tails = running
+            .iter()
+            .map(|p| format!("--- {}\n{}\n", p.name, tail(&self.log_of(&p.name), lines)));
+        tails.collect()
+    }
+
+    pub(crate) fn log_of(&self, name: &str) -> PathBuf {
+        self.logs.join(format!("{name}.log"))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Process>> {
+        self.running
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// The last lines of a file; empty when it can't be read.
+pub(crate) fn tail(path: &Path, lines: usize) -> String {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
