@@ -233,10 +233,10 @@ async fn failed_health(
     let look = |probe: Probe| async move {
         probe::look(&probe, container, cx.network.address, process).await
     };
-    if let Some(startup) = &container.startup_probe {
-        if let Err(said) = started(startup, look).await {
-            return format!("startup probe: {said}");
-        }
+    if let Some(startup) = &container.startup_probe
+        && let Err(said) = started(startup, look).await
+    {
+        return format!("startup probe: {said}");
     }
     report.update(|c| {
         c.started = true;

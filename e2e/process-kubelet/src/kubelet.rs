@@ -126,7 +126,9 @@ impl Kubelet {
                     .filter(|uid| !listed.contains(*uid))
                     .cloned()
                     .collect();
-                gone.iter().for_each(|uid| self.forget(uid));
+                for uid in gone {
+                    self.forget(&uid);
+                }
             }
             Event::Apply(pod) => self.see(pod),
             Event::Delete(pod) => self.forget(&pod.uid().unwrap_or_default()),

@@ -189,7 +189,7 @@ fn container_status(container: &Container) -> ContainerStatus {
         State::Running { since } => {
             state.running = Some(ContainerStateRunning {
                 started_at: Some(Time(*since)),
-            })
+            });
         }
         State::Terminated(end) => state.terminated = Some(terminated(end)),
     }

@@ -269,7 +269,7 @@ async fn config_map(
         .into_iter()
         .flatten()
         .map(|(key, value)| (key, value.0));
-    write_keys(text.chain(binary).collect(), optional, items, dir)
+    write_keys(&text.chain(binary).collect(), optional, items, dir)
 }
 
 async fn secret(
@@ -287,12 +287,12 @@ async fn secret(
         .into_iter()
         .flatten()
         .map(|(key, value)| (key, value.0));
-    write_keys(data.collect(), optional, items, dir)
+    write_keys(&data.collect(), optional, items, dir)
 }
 
 /// Writes all keys, or those of `items` to the paths that they name.
 fn write_keys(
-    data: BTreeMap<String, Vec<u8>>,
+    data: &BTreeMap<String, Vec<u8>>,
     optional: Option<bool>,
     items: Option<&[KeyToPath]>,
     dir: &Path,
@@ -374,6 +374,6 @@ mod tests {
             tokens: vec![token(3607), token(600)],
             ..Volumes::default()
         };
-        assert_eq!(volumes.refresh_after(), Some(Duration::from_secs(480)));
+        assert_eq!(volumes.refresh_after(), Some(Duration::from_mins(8)));
     }
 }

@@ -1,4 +1,5 @@
 use std::{
+    fmt::Write as _,
     path::{Path, PathBuf},
     sync::OnceLock,
     time::{Duration, Instant},
@@ -46,7 +47,7 @@ struct Place {
 /// A running cluster. Everything ends when it is dropped.
 pub struct TestBed {
     place: Place,
-    plane: ControlPlane,
+    control_plane: ControlPlane,
     config: kube::Config,
     processes: Processes,
     kubelet_ended: watch::Receiver<Option<String>>,
@@ -57,14 +58,12 @@ pub struct TestBed {
 }
 
 impl TestBed {
-    /// The bed of this test binary, started on first use. Panics when it does not start: no test of the
-    /// binary can do anything then.
-    pub fn shared() -> &'static Self {
+    /// The bed of this test binary, started on first use.
+    pub fn shared() -> Result<&'static Self, &'static Error> {
         static SHARED: OnceLock<Result<TestBed>> = OnceLock::new();
-        let bed = SHARED.get_or_init(|| TestBed::start(Options::default()));
-        #[allow(clippy::panic)]
-        bed.as_ref()
-            .unwrap_or_else(|error| panic!("the test bed did not start: {error}"))
+        SHARED
+            .get_or_init(|| Self::start(Options::default()))
+            .as_ref()
     }
 
     /// Starts a bed. Blocks until it is ready.
@@ -117,9 +116,9 @@ impl TestBed {
             parts,
         };
         match bring_up(&place, options, &processes, began).await {
-            Ok((plane, config, kubelet_ended)) => Ok(Self {
+            Ok((control_plane, config, kubelet_ended)) => Ok(Self {
                 place,
-                plane,
+                control_plane,
                 config,
                 processes,
                 kubelet_ended,
@@ -138,7 +137,7 @@ impl TestBed {
 
     /// A kubeconfig with all rights. It is valid inside the sandbox only.
     pub fn kubeconfig(&self) -> &Path {
-        &self.plane.kubeconfig
+        &self.control_plane.kubeconfig
     }
 
     /// The folder with the real components.
@@ -214,7 +213,13 @@ impl TestBed {
     pub fn tails(&self, namespace: &str, lines: usize) -> String {
         let mut text = self.processes.tails(lines);
         for path in process_kubelet::logs_of(&self.place.dir.join("kubelet"), namespace) {
-            text += &format!("--- {}\n{}\n", path.display(), tail(&path, lines));
+            let _ = writeln!(
+                text,
+                "--- {}
+{}",
+                path.display(),
+                tail(&path, lines)
+            );
         }
         text
     }
@@ -250,15 +255,16 @@ async fn bring_up(
     let mut definitions = crds::read(parts)?;
     definitions.retain(|d| !options.leave_out_crds.contains(&d.name));
 
-    let (plane, config) = ControlPlane::start(processes, &binaries, dir, sandbox.address).await?;
+    let (control_plane, config) =
+        ControlPlane::start(processes, &binaries, dir, sandbox.address).await?;
     tracing::info!(after = ?began.elapsed(), "kube-apiserver is ready");
     let client = Client::try_from(config.clone()).context(|| "making a client".to_owned())?;
     crds::install(&client, definitions).await?;
     tracing::info!(after = ?began.elapsed(), "the definitions are served");
 
-    plane.start_controllers(processes, &binaries)?;
+    control_plane.start_controllers(processes, &binaries)?;
     let args = [
-        format!("--kubeconfig={}", plane.kubeconfig.display()),
+        format!("--kubeconfig={}", control_plane.kubeconfig.display()),
         "--enable-webhook=false".to_owned(),
         "--controllers=modelserving,modelbooster".to_owned(),
         "--leader-elect=false".to_owned(),
@@ -279,7 +285,7 @@ async fn bring_up(
         pod_addresses: sandbox.pod_addresses(),
         dir: dir.join("kubelet"),
         images: known,
-        api_server: (plane.address, plane.port),
+        api_server: (control_plane.address, control_plane.port),
         max_grace: Duration::from_secs(3),
     };
     let (ended, kubelet_ended) = watch::channel(None);
@@ -309,5 +315,5 @@ async fn bring_up(
     )
     .await?;
     tracing::info!(after = ?began.elapsed(), "the test bed is up");
-    Ok((plane, config, kubelet_ended))
+    Ok((control_plane, config, kubelet_ended))
 }

@@ -64,14 +64,14 @@ impl ControlPlane {
             "the ports of etcd and kube-apiserver are free",
             Duration::from_secs(5),
             async || {
-                let taken = [ETCD.to_owned(), format!("0.0.0.0:{PORT}")]
+                let in_use = [ETCD.to_owned(), format!("0.0.0.0:{PORT}")]
                     .into_iter()
                     .find_map(|address| {
                         std::net::TcpListener::bind(&address)
                             .err()
                             .map(|error| format!("{address}: {error}"))
                     });
-                taken.map_or(Ok(()), Err)
+                in_use.map_or(Ok(()), Err)
             },
         )
         .await?;

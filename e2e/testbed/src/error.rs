@@ -1,7 +1,7 @@
 use std::{path::PathBuf, time::Duration};
 
 /// What went wrong in the test bed. The messages are written to be read in a failed test's output.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum Error {
     /// The process does not run inside `e2e/sandbox`.
     #[error("this is not the sandbox ({0}): run it as `e2e/sandbox COMMAND`")]
@@ -53,6 +53,13 @@ pub enum Error {
     /// Anything else, said in full.
     #[error("{0}")]
     Other(String),
+}
+
+/// Tests unwrap: what they print is to be the message, with its line breaks.
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
 }
 
 /// A result of the test bed.

@@ -40,10 +40,12 @@ pub(crate) fn known(parts: &Path, built: &Path) -> Vec<ImageMap> {
         ImageMap::as_given("*kthena-bridge:*", built.join("kthena-bridge")),
         ImageMap {
             container: "runtime".to_owned(),
-            ..sim("ghcr.io/volcano-sh/runtime:*", runtime)
+            ..sim("*/runtime:*", runtime)
         },
         sim("*vllm*", engine),
         sim("*vllm*", worker),
+        // For tests of the bed itself: `command: [sh, -c, ...]`.
+        ImageMap::as_given("busybox:*", PathBuf::from("/bin/sh")),
     ]
 }
 
@@ -64,8 +66,10 @@ fn worker(command: &[String]) -> Option<Vec<String>> {
         .then(|| vec!["--sim-role".to_owned(), "worker".to_owned()])
 }
 
+/// Kthena's runtime, which is always told the engine that it stands beside.
 fn runtime(args: &[String]) -> Option<Vec<String>> {
-    Some([&["--sim-role".to_owned(), "runtime".to_owned()], args].concat())
+    let told = args.iter().any(|word| word == "--engine");
+    told.then(|| [&["--sim-role".to_owned(), "runtime".to_owned()], args].concat())
 }
 
 #[cfg(test)]

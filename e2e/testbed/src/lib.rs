@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The sandbox has no network, so what is needed is built and fetched before. A test says
-//! `let bed = TestBed::shared();` and makes a namespace of its own with [`TestBed::namespace`]; all tests
+//! `let bed = TestBed::shared().unwrap();` and makes a namespace of its own with [`TestBed::namespace`]; all tests
 //! of a test binary share one bed, and it ends with the binary. A test that needs other [`Options`]
 //! belongs in a test binary of its own, since a sandbox holds one bed at a time.
 //!
