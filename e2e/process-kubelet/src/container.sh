@@ -7,7 +7,9 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 chroot=$(command -v chroot)
 trap 'echo "the container could not be set up" >&2; exit 128' ERR
 
-echo "$hostname" >/proc/sys/kernel/hostname
+# Not through /proc/sys, which an ordinary user's namespace may not write. Where the program is not
+# installed there is still the variable HOSTNAME.
+hostname "$hostname" || :
 mount -t tmpfs -o mode=755 tmpfs "$root"
 cd "$root"
 mkdir dev etc proc sys run tmp var var/tmp root .host .host/etc .image
