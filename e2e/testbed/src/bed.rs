@@ -11,14 +11,14 @@ use process_kubelet::ImageMap;
 use tokio::{
     runtime::Handle,
     signal::unix::{SignalKind, signal},
-    sync::{oneshot, watch},
+    sync::oneshot,
 };
 
 use crate::{
     control_plane::ControlPlane,
     crds,
     error::{Context as _, Error, Result},
-    images,
+    gateway, images,
     process::{Processes, tail},
     sandbox::Sandbox,
     wait,
@@ -50,7 +50,6 @@ pub struct TestBed {
     control_plane: ControlPlane,
     config: kube::Config,
     processes: Processes,
-    kubelet_ended: watch::Receiver<Option<String>>,
     took: Duration,
     runtime: Handle,
     /// Ends the bed's thread when it is dropped, and with it all components.
@@ -116,12 +115,11 @@ impl TestBed {
             parts,
         };
         match bring_up(&place, options, &processes, began).await {
-            Ok((control_plane, config, kubelet_ended)) => Ok(Self {
+            Ok((control_plane, config)) => Ok(Self {
                 place,
                 control_plane,
                 config,
                 processes,
-                kubelet_ended,
                 took: began.elapsed(),
                 runtime,
                 _stop: stop,
@@ -175,11 +173,7 @@ impl TestBed {
 
     /// Fails when a component has ended.
     pub fn check(&self) -> Result<()> {
-        self.processes.check()?;
-        match &*self.kubelet_ended.borrow() {
-            Some(said) => Err(Error::Other(format!("the kubelet ended: {said}"))),
-            None => Ok(()),
-        }
+        self.processes.check()
     }
 
     /// Waits for Ctrl-C or SIGTERM; an error if a component ends before.
@@ -213,13 +207,7 @@ impl TestBed {
     pub fn tails(&self, namespace: &str, lines: usize) -> String {
         let mut text = self.processes.tails(lines);
         for path in process_kubelet::logs_of(&self.place.dir.join("kubelet"), namespace) {
-            let _ = writeln!(
-                text,
-                "--- {}
-{}",
-                path.display(),
-                tail(&path, lines)
-            );
+            let _ = writeln!(text, "--- {}\n{}", path.display(), tail(&path, lines));
         }
         text
     }
@@ -245,7 +233,7 @@ async fn bring_up(
     options: Options,
     processes: &Processes,
     began: Instant,
-) -> Result<(ControlPlane, kube::Config, watch::Receiver<Option<String>>)> {
+) -> Result<(ControlPlane, kube::Config)> {
     let Place {
         sandbox,
         dir,
@@ -288,16 +276,26 @@ async fn bring_up(
         api_server: (control_plane.address, control_plane.port),
         max_grace: Duration::from_secs(3),
     };
-    let (ended, kubelet_ended) = watch::channel(None);
-    let kubelet_client = client.clone();
-    tokio::spawn(async move {
-        let said = match process_kubelet::run(kubelet_client, kubelet, std::future::pending()).await
-        {
-            Ok(()) => "it returned".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        ended.send_replace(Some(said));
-    });
+    let kubelet = process_kubelet::run(client.clone(), kubelet, std::future::pending());
+    processes.spawn("kubelet", kubelet);
+
+    let gateway = gateway::config(
+        &binaries.join("envoy"),
+        dir,
+        &processes.log_of("gateway"),
+        sandbox,
+    )?;
+    processes.spawn(
+        "gateway",
+        stand_in_gateway::run(client.clone(), gateway, std::future::pending()),
+    );
+    if !options
+        .leave_out_crds
+        .iter()
+        .any(|name| name == gateway::CLASS_CRD)
+    {
+        gateway::create_class(&client).await?;
+    }
 
     let what = "the node is there, and the namespace default has its service account and CA";
     wait::until(
@@ -315,5 +313,5 @@ async fn bring_up(
     )
     .await?;
     tracing::info!(after = ?began.elapsed(), "the test bed is up");
-    Ok((control_plane, config, kubelet_ended))
+    Ok((control_plane, config))
 }

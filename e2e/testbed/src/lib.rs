@@ -18,6 +18,7 @@ mod bed;
 mod control_plane;
 mod crds;
 mod error;
+mod gateway;
 mod images;
 mod namespace;
 mod process;
@@ -26,6 +27,7 @@ mod wait;
 
 pub use bed::{Options, TestBed};
 pub use error::{Error, Result};
+pub use gateway::Answer;
 pub use namespace::Namespace;
 pub use process_kubelet as kubelet;
 pub use sandbox::Sandbox;

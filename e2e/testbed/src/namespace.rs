@@ -63,7 +63,7 @@ impl TestBed {
     }
 }
 
-async fn apply(
+pub(crate) async fn apply(
     client: &Client,
     namespace: &str,
     value: &serde_json::Value,

@@ -1,9 +1,9 @@
-//! Child processes: each has a log file, ends with the bed (also when the bed is killed), and is
+//! The components: child processes and tasks. Each ends with the bed (also when the bed is killed), and is
 //! missed when it ends early.
 
 use std::{
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::Stdio,
     sync::Mutex,
 };
 
@@ -14,12 +14,13 @@ use crate::error::{Context as _, Error, Result};
 /// The running components and the folder of their logs.
 pub(crate) struct Processes {
     logs: PathBuf,
-    running: Mutex<Vec<Process>>,
+    running: Mutex<Vec<Component>>,
 }
 
-struct Process {
+struct Component {
     name: String,
-    exited: watch::Receiver<Option<ExitStatus>>,
+    /// What there is to say of its end.
+    ended: watch::Receiver<Option<String>>,
 }
 
 impl Processes {
@@ -60,27 +61,47 @@ impl Processes {
             .kill_on_drop(true)
             .spawn()
             .context(|| format!("starting {name}"))?;
-        let (report, exited) = watch::channel(None);
-        tokio::spawn(async move {
-            if let Ok(status) = child.wait().await {
-                report.send_replace(Some(status));
+        let ended = async move {
+            match child.wait().await {
+                Ok(status) => status.to_string(),
+                Err(error) => error.to_string(),
+            }
+        };
+        self.watch(name, ended);
+        Ok(())
+    }
+
+    /// Runs a component that is a task.
+    pub(crate) fn spawn<E: std::error::Error>(
+        &self,
+        name: &str,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        self.watch(name, async {
+            match task.await {
+                Ok(()) => "it returned".to_owned(),
+                Err(error) => chain(&error),
             }
         });
-        self.lock().push(Process {
+    }
+
+    fn watch(&self, name: &str, ended: impl Future<Output = String> + Send + 'static) {
+        let (report, receiver) = watch::channel(None);
+        tokio::spawn(async move { report.send_replace(Some(ended.await)) });
+        self.lock().push(Component {
             name: name.to_owned(),
-            exited,
+            ended: receiver,
         });
-        Ok(())
     }
 
     /// Fails when a component has ended.
     pub(crate) fn check(&self) -> Result<()> {
-        for process in self.lock().iter() {
-            if let Some(status) = *process.exited.borrow() {
+        for component in self.lock().iter() {
+            if let Some(said) = &*component.ended.borrow() {
                 return Err(Error::Exited {
-                    name: process.name.clone(),
-                    status: status.to_string(),
-                    log: tail(&self.log_of(&process.name), 30),
+                    name: component.name.clone(),
+                    status: said.clone(),
+                    log: tail(&self.log_of(&component.name), 30),
                 });
             }
         }
@@ -100,11 +121,19 @@ impl Processes {
         self.logs.join(format!("{name}.log"))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Process>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Component>> {
         self.running
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 /// The last lines of a file; empty when it can't be read.

@@ -1,6 +1,6 @@
 //! What `e2e/sandbox` has prepared, and the addresses that the bed hands out in it.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, ops::RangeInclusive};
 
 use tokio::process::Command;
 
@@ -55,6 +55,12 @@ impl Sandbox {
             prefix: prefix.parse().ok()?,
             pid,
         })
+    }
+
+    /// The addresses of Gateways.
+    pub(crate) fn gateway_addresses(&self) -> RangeInclusive<Ipv4Addr> {
+        let [a, b, ..] = self.address.octets();
+        Ipv4Addr::new(a, b, 200, 1)..=Ipv4Addr::new(a, b, 200, 254)
     }
 
     /// The addresses of pods: all third octets of the sandbox's /16 below those of the Gateways.

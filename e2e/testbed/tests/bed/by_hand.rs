@@ -3,10 +3,11 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::{DynamicObject, ListParams},
     core::{ApiResource, GroupVersionKind},
 };
+use serde_json::json;
 use testbed::TestBed;
 
 use crate::LIMIT;
@@ -16,20 +17,9 @@ fn modelboosters() -> ApiResource {
     ApiResource::from_gvk(&gvk)
 }
 
-#[tokio::test]
-async fn a_model_answers_through_the_gateway() {
-    let bed = TestBed::shared().unwrap();
+async fn wait_until_active(bed: &TestBed, namespace: &str) {
     let client = bed.client().unwrap();
-    let namespace = bed.namespace("by-hand").await.unwrap();
-    let example =
-        std::fs::read_to_string(bed.parts().join("examples/Qwen2.5-0.5B-Instruct.yaml")).unwrap();
-    namespace.apply(&example).await.unwrap();
-    let manifests =
-        include_str!("by-hand.yaml").replace("NAMESPACE.svc", &format!("{}.svc", namespace.name()));
-    namespace.apply(&manifests).await.unwrap();
-
-    let models: Api<DynamicObject> =
-        Api::namespaced_with(client.clone(), namespace.name(), &modelboosters());
+    let models: Api<DynamicObject> = Api::namespaced_with(client, namespace, &modelboosters());
     bed.wait_for("the Model is active", LIMIT, async || {
         let model = models.get("demo").await.map_err(|e| e.to_string())?;
         let conditions = &model.data["status"]["conditions"];
@@ -46,6 +36,21 @@ async fn a_model_answers_through_the_gateway() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn a_model_answers_through_the_gateway() {
+    let bed = TestBed::shared().unwrap();
+    let client = bed.client().unwrap();
+    let namespace = bed.namespace("by-hand").await.unwrap();
+    let example =
+        std::fs::read_to_string(bed.parts().join("examples/Qwen2.5-0.5B-Instruct.yaml")).unwrap();
+    namespace.apply(&example).await.unwrap();
+    let manifests =
+        include_str!("by-hand.yaml").replace("NAMESPACE.svc", &format!("{}.svc", namespace.name()));
+    namespace.apply(&manifests).await.unwrap();
+
+    wait_until_active(bed, namespace.name()).await;
 
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.name());
     bed.wait_for("the endpoint picker is ready", LIMIT, async || {
@@ -70,4 +75,57 @@ async fn a_model_answers_through_the_gateway() {
     })
     .await
     .unwrap();
+
+    let address = bed
+        .gateway_address(namespace.name(), "inference-gateway")
+        .await
+        .unwrap();
+    let url = format!("http://{address}/v1/chat/completions");
+    let question =
+        json!({"model": "demo", "messages": [{"role": "user", "content": "Who are you?"}]});
+    let answer = bed
+        .wait_for("the Gateway answers", LIMIT, async || {
+            let answer = bed.post(&url, None, &question).await?;
+            if answer.status == 200 {
+                Ok(answer)
+            } else {
+                Err(format!("{answer:#?}"))
+            }
+        })
+        .await
+        .unwrap();
+    assert_eq!(answer.json()["model"], "demo");
+    let served_by = answer
+        .headers
+        .iter()
+        .find(|(name, _)| name == "x-served-by");
+    assert_eq!(
+        served_by.map(|(_, pod)| pod.as_str()),
+        Some("demo-backend1-0-leader-0-0")
+    );
+}
+
+#[tokio::test]
+async fn a_model_of_two_pods_has_a_ray_worker() {
+    let bed = TestBed::shared().unwrap();
+    let namespace = bed.namespace("ray").await.unwrap();
+    let example = std::fs::read_to_string(bed.parts().join("examples/Qwen2.5-0.5B-Instruct.yaml"));
+    let two_pods = example
+        .unwrap()
+        .replace("        pods: 1\n", "        pods: 2\n");
+    namespace.apply(&two_pods).await.unwrap();
+    wait_until_active(bed, namespace.name()).await;
+    let pods: Api<Pod> = Api::namespaced(bed.client().unwrap(), namespace.name());
+    let mut names: Vec<String> = pods
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .iter()
+        .map(ResourceExt::name_any)
+        .collect();
+    names.sort();
+    assert_eq!(
+        names,
+        ["demo-backend1-0-leader-0-0", "demo-backend1-0-leader-0-1"]
+    );
 }

@@ -124,6 +124,33 @@ async fn a_pod_has_its_environment_volumes_and_service_account() {
 }
 
 #[tokio::test]
+async fn probes_by_port_name_and_by_tcp_work_and_liveness_waits_for_startup() {
+    let yaml = "
+        apiVersion: v1
+        kind: Pod
+        metadata: {name: p}
+        spec:
+          containers:
+          - name: c
+            image: vllm/vllm-openai:latest
+            command: [bash, -c, 'python3 -m vllm.entrypoints.openai.api_server --model m --port 8123']
+            ports: [{name: http, containerPort: 8123}]
+            startupProbe: {tcpSocket: {port: http}, failureThreshold: 10}
+            livenessProbe: {httpGet: {path: /health, port: http}, failureThreshold: 1}
+            readinessProbe: {httpGet: {path: /health, port: 8123}, initialDelaySeconds: 180}
+    ";
+    let (bed, _namespace, pods) = start("probes", &dedent(yaml)).await;
+    let pod = wait_for(bed, &pods, "the server is ready", is_ready).await;
+    assert_eq!(
+        (
+            containers(&pod)[0].started,
+            containers(&pod)[0].restart_count
+        ),
+        (Some(true), 0)
+    );
+}
+
+#[tokio::test]
 async fn a_container_that_fails_is_restarted_with_growing_pauses() {
     let yaml = "
         apiVersion: v1
