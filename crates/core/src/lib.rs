@@ -1,1 +1,18 @@
-//! Placeholder.
+//! What kthena-bridge decides: from a Kthena Model, its annotations and what the cluster has around it,
+//! to the objects that should exist and the conditions that tell how far they work.
+//!
+//! The steps are the modules: [`observe`] says what is looked at, [`exposure`] reads what is asked for,
+//! [`topology`] finds which pods, port and Gateways that means. Everything here is pure: the same input
+//! gives the same output, there is no client and no clock.
+
+pub mod config;
+pub mod exposure;
+pub mod names;
+pub mod observe;
+pub mod ownership;
+pub mod provider;
+pub mod topology;
+
+pub use config::Config;
+pub use exposure::Exposure;
+pub use topology::Topology;

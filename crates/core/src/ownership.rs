@@ -1,0 +1,192 @@
+//! Which fields of an object are ours, and whether they are as they should be.
+//!
+//! The API server records in `metadata.managedFields` which manager last set each field. What we own of a
+//! live object, compared with what we want, answers in one step whether every wanted field is there and
+//! whether something is left that is no longer wanted. Both sides become a digest, so that a cache need
+//! not keep the objects. <https://kubernetes.io/docs/reference/using-api/server-side-apply/>
+
+use kthena_bridge_api::FIELD_MANAGER;
+use kthena_bridge_api::child::ChildKind;
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+
+/// A digest of the fields that we own of an object, or want to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Digest(u64);
+
+/// Parts of a kind that are ours alone: another manager's addition there changes which pods get traffic,
+/// so it is drift although it touches no field of ours.
+pub fn exclusive(kind: ChildKind) -> &'static [&'static str] {
+    match kind {
+        ChildKind::InferencePool | ChildKind::Service => &["/spec/selector"],
+        _ => &[],
+    }
+}
+
+/// The digest of what is wanted. `object` is a whole object as it is sent.
+pub fn desired(object: &Value) -> Digest {
+    let mut fields = Map::new();
+    for (key, value) in object.as_object().into_iter().flatten() {
+        match key.as_str() {
+            "apiVersion" | "kind" | "status" => {}
+            // Name and namespace have no owner.
+            "metadata" => {
+                let owned = ["annotations", "labels", "ownerReferences"];
+                let metadata = owned
+                    .iter()
+                    .filter_map(|k| Some(((*k).to_owned(), value.get(k)?.clone())));
+                fields.insert(key.clone(), Value::Object(metadata.collect()));
+            }
+            _ => {
+                fields.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    digest(&Value::Object(fields))
+}
+
+/// The digest of what we own of a live object.
+pub fn live(kind: ChildKind, object: &Value) -> Digest {
+    let mut fields = Value::Object(Map::new());
+    for entry in managed_fields(object).filter(|entry| is_ours(entry)) {
+        unite(&mut fields, &entry["fieldsV1"]);
+    }
+    let mut owned = project(object, &fields).unwrap_or_default();
+    for pointer in exclusive(kind) {
+        // Where we own nothing of it any more, the difference shows anyway.
+        if let (Some(to), Some(from)) = (owned.pointer_mut(pointer), object.pointer(pointer)) {
+            *to = from.clone();
+        }
+    }
+    digest(&owned)
+}
+
+/// Whether we wrote any field of the object, by whichever operation.
+pub fn is_managed(object: &Value) -> bool {
+    managed_fields(object).any(is_ours)
+}
+
+/// The object's `managedFields` with our `Update` entry made an `Apply` entry; nothing when there is none.
+///
+/// A created object is recorded as updated, and an apply later on removes only what an apply has set:
+/// without this, a field that we stop sending would stay for ever. client-go's csaupgrade does the same.
+/// <https://github.com/kubernetes/client-go/blob/v0.36.3/util/csaupgrade/upgrade.go>
+pub fn as_applied(object: &Value) -> Option<Vec<Value>> {
+    let mut entries: Vec<Value> = managed_fields(object).cloned().collect();
+    let updated = entries.iter().position(|e| is_ours(e) && e.get("operation").is_some_and(|o| o == "Update"))?;
+    let mut entry = entries.remove(updated);
+    entry["operation"] = "Apply".into();
+    match entries.iter_mut().find(|e| is_ours(e)) {
+        Some(applied) => unite(&mut applied["fieldsV1"], &entry["fieldsV1"]),
+        None => entries.push(entry),
+    }
+    Some(entries)
+}
+
+fn managed_fields(object: &Value) -> impl Iterator<Item = &Value> {
+    object
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
+fn is_ours(entry: &Value) -> bool {
+    entry.get("manager").is_some_and(|m| m == FIELD_MANAGER)
+        && entry.get("subresource").is_none_or(|s| s == "")
+}
+
+/// The part of `value` that `fields` (a FieldsV1) names; nothing when it names nothing that is there.
+///
+/// `f:` is a field, `k:`, `v:` and `i:` an item of a list by its keys, value or index, `.` the field or
+/// item itself without what is in it, and `{}` a leaf.
+/// <https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#fieldsv1-v1-meta>
+fn project(value: &Value, fields: &Value) -> Option<Value> {
+    let fields = fields.as_object()?;
+    if fields.is_empty() {
+        return Some(value.clone());
+    }
+    match value {
+        Value::Object(map) => Some(Value::Object(
+            fields
+                .iter()
+                .filter_map(|(key, fields)| {
+                    let name = key.strip_prefix("f:")?;
+                    Some((name.to_owned(), project(map.get(name)?, fields)?))
+                })
+                .collect(),
+        )),
+        Value::Array(items) => Some(Value::Array(
+            items
+                .iter()
+                .enumerate()
+                .filter_map(|(index, item)| {
+                    let (_, fields) = fields.iter().find(|(key, _)| selects(key, index, item))?;
+                    project(item, fields)
+                })
+                .collect(),
+        )),
+        scalar => Some(scalar.clone()),
+    }
+}
+
+/// Whether a FieldsV1 key means this item of a list.
+fn selects(key: &str, index: usize, item: &Value) -> bool {
+    match key.split_once(':') {
+        Some(("k", keys)) => serde_json::from_str::<Map<String, Value>>(keys)
+            .is_ok_and(|keys| keys.iter().all(|(k, v)| item.get(k) == Some(v))),
+        Some(("v", value)) => serde_json::from_str::<Value>(value).is_ok_and(|v| v == *item),
+        Some(("i", at)) => at.parse() == Ok(index),
+        _ => false,
+    }
+}
+
+/// Adds the fields of one FieldsV1 to another.
+fn unite(into: &mut Value, from: &Value) {
+    if let (Value::Object(into), Value::Object(from)) = (into, from) {
+        for (key, fields) in from {
+            unite(into.entry(key).or_insert_with(|| Value::Object(Map::new())), fields);
+        }
+    }
+}
+
+/// Hashes in a canonical form: keys sorted, nothing for what is empty (`{}` and an absent field are one).
+fn digest(value: &Value) -> Digest {
+    let mut hasher = Sha256::new();
+    feed(&mut hasher, value);
+    let bytes = hasher.finalize();
+    Digest(bytes.iter().take(8).fold(0, |n, byte| n << 8 | u64::from(*byte)))
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.values().all(is_empty),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
+fn feed(hasher: &mut Sha256, value: &Value) {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().filter(|(_, v)| !is_empty(v)).collect();
+            entries.sort_unstable_by_key(|(k, _)| *k);
+            hasher.update(b"{");
+            for (key, value) in entries {
+                hasher.update(Value::from(key.as_str()).to_string());
+                feed(hasher, value);
+            }
+            hasher.update(b"}");
+        }
+        Value::Array(items) => {
+            hasher.update(b"[");
+            for item in items {
+                feed(hasher, item);
+                hasher.update(b",");
+            }
+            hasher.update(b"]");
+        }
+        scalar => hasher.update(scalar.to_string()),
+    }
+}

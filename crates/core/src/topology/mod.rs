@@ -1,0 +1,328 @@
+//! What an exposure means in this cluster: which pods, which port, which names and which Gateways.
+
+mod served_name;
+
+use std::collections::BTreeMap;
+
+use kthena_bridge_api::child::ChildKind;
+use kthena_bridge_api::condition::Reason;
+use kthena_bridge_api::kthena::{LABEL_ENTRY, LABEL_ROLE, LABEL_SERVING, ModelBackend, ModelBooster};
+use kube::core::ObjectMeta;
+
+use crate::exposure::{Exposure, GatewayRef};
+use crate::names::Names;
+use crate::observe::{Child, Cluster, Detail};
+use crate::provider::Provider;
+
+/// The port on which Kthena starts every engine up to v1.0.0.
+const DEFAULT_PORT: u16 = 8000;
+
+/// The object that is exposed, and that owns what is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid; empty only offline.
+    pub uid: String,
+}
+
+impl Owner {
+    /// The owner with this metadata.
+    pub fn of(metadata: &ObjectMeta) -> Self {
+        Self {
+            namespace: metadata.namespace.clone().unwrap_or_default(),
+            name: metadata.name.clone().unwrap_or_default(),
+            uid: metadata.uid.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// What an exposure means in this cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Topology {
+    /// The object that is exposed.
+    pub owner: Owner,
+    /// The names of its objects.
+    pub names: Names,
+    /// The labels of its pods.
+    pub selector: BTreeMap<String, String>,
+    /// The port that its pods serve on.
+    pub target_port: u16,
+    /// The names under which the engine serves it, the first one preferred; empty when not known.
+    pub served_names: Vec<String>,
+    /// Where it is attached.
+    pub gateways: Vec<AttachedGateway>,
+    /// Whether it has been active with a ready endpoint, once.
+    pub activated: bool,
+}
+
+/// A Gateway with its implementation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttachedGateway {
+    /// The Gateway or its listener.
+    pub reference: GatewayRef,
+    /// Its implementation.
+    pub provider: &'static Provider,
+}
+
+/// Why an exposure cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct NotAccepted {
+    /// The reason of `Accepted`.
+    pub reason: Reason,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl Topology {
+    /// Finds what the exposure of `model` means.
+    ///
+    /// # Errors
+    /// When its pods cannot be chosen by one selector, or its Gateways cannot be found.
+    pub fn of(exposure: &Exposure, model: &ModelBooster, cluster: &impl Cluster) -> Result<Self, NotAccepted> {
+        let owner = Owner::of(&model.metadata);
+        let names = Names::of(&owner.name);
+        let child = |kind, name: &str| {
+            cluster
+                .child(kind, &owner.namespace, name)
+                .filter(|c| c.belongs_to(&owner.uid, &names.model))
+        };
+        let pool = child(ChildKind::InferencePool, &names.model);
+        let route = child(ChildKind::HTTPRoute, &names.model);
+
+        let backend = backend(model, exposure)?;
+        let serving = serving_name(&owner.name, backend);
+        let selector = match &exposure.pod_selector {
+            Some(selector) => selector.clone(),
+            None => selector(&owner, &serving, pool.as_deref(), cluster),
+        };
+        // While the pool keeps the pods of a renamed backend, their port and name are those to use.
+        let serving = selector.get(LABEL_SERVING).unwrap_or(&serving);
+        let server = cluster.server(&owner.namespace, serving);
+        let target_port = exposure
+            .target_port
+            .or_else(|| server.and_then(|s| u16::try_from(s.spec.workload_port.port).ok().filter(|p| *p > 0)))
+            .unwrap_or(DEFAULT_PORT);
+        let role = selector.get(LABEL_ROLE).map_or("leader", String::as_str);
+        let served_names = cluster
+            .serving(&owner.namespace, serving)
+            .map(|s| served_name::of_serving(&s, role))
+            .unwrap_or_default();
+
+        let gateways = gateways(exposure, &owner, route.as_deref(), cluster)?
+            .into_iter()
+            .map(|reference| attached(reference, cluster))
+            .collect::<Result<_, _>>()?;
+
+        let activated = route.is_some()
+            || pool.is_some_and(|p| p.activated())
+            || (is_active(model) && cluster.pods(&owner.namespace, &selector).iter().any(|p| p.ready));
+        Ok(Self {
+            owner,
+            names,
+            selector,
+            target_port,
+            served_names,
+            gateways,
+            activated,
+        })
+    }
+
+    /// What the exposure means where there is no cluster: every Gateway is `provider`'s, the Model is
+    /// active, and what Kthena would have created is derived as Kthena derives it.
+    ///
+    /// # Errors
+    /// When its pods cannot be chosen by one selector.
+    pub fn offline(
+        exposure: &Exposure,
+        model: &ModelBooster,
+        cluster: &impl Cluster,
+        provider: &'static Provider,
+    ) -> Result<Self, NotAccepted> {
+        let owner = Owner::of(&model.metadata);
+        let backend = backend(model, exposure)?;
+        let serving = serving_name(&owner.name, backend);
+        let selector = exposure.pod_selector.clone().unwrap_or_else(|| leader_pods(&serving));
+        let role = selector.get(LABEL_ROLE).map_or("leader", String::as_str);
+        let server = cluster.server(&owner.namespace, &serving);
+        Ok(Self {
+            names: Names::of(&owner.name),
+            target_port: exposure
+                .target_port
+                .or_else(|| server.and_then(|s| u16::try_from(s.spec.workload_port.port).ok().filter(|p| *p > 0)))
+                .unwrap_or(DEFAULT_PORT),
+            served_names: match cluster.serving(&owner.namespace, &serving) {
+                Some(serving) => served_name::of_serving(&serving, role),
+                None => backend.map(served_name::of_backend).unwrap_or_default(),
+            },
+            selector,
+            gateways: exposure
+                .gateways
+                .iter()
+                .map(|reference| AttachedGateway {
+                    reference: reference.clone(),
+                    provider,
+                })
+                .collect(),
+            activated: true,
+            owner,
+        })
+    }
+
+    /// Whether any Gateway asks an endpoint picker.
+    pub fn asks_picker(&self) -> bool {
+        self.gateways.iter().any(|g| g.provider.asks_picker)
+    }
+}
+
+/// Whether Kthena says that the Model is active.
+pub fn is_active(model: &ModelBooster) -> bool {
+    let conditions = model.status.iter().flat_map(|s| &s.conditions);
+    conditions.into_iter().any(|c| c.type_ == "Active" && c.status == "True")
+}
+
+/// The one backend whose pods serve; nothing when a pod selector says which do.
+fn backend<'a>(model: &'a ModelBooster, exposure: &Exposure) -> Result<Option<&'a ModelBackend>, NotAccepted> {
+    let unsupported = |message: String| NotAccepted {
+        reason: Reason::UnsupportedTopology,
+        message,
+    };
+    let ways_out = "set kthena-bridge.io/pod-selector to the labels of the pods that should get requests";
+    let backends: Vec<&ModelBackend> = model.spec.backends().collect();
+    match backends.as_slice() {
+        [one] if exposure.pod_selector.is_some() => Ok(Some(*one)),
+        _ if exposure.pod_selector.is_some() => Ok(None),
+        [one] if is_disaggregated(one) => Err(unsupported(format!(
+            "spec.backend {:?} disaggregates prefill and decode, and a pool of both would send requests to \
+             pods that cannot answer them; {ways_out}",
+            one.name
+        ))),
+        [one] => Ok(Some(*one)),
+        [] => Err(unsupported("spec.backend is missing: there are no pods to send requests to".to_owned())),
+        many => Err(unsupported(format!(
+            "spec.backends has {} backends ({}), and one pool would mix their engines; {ways_out}",
+            many.len(),
+            many.iter().map(|b| b.name.as_str()).collect::<Vec<_>>().join(", ")
+        ))),
+    }
+}
+
+fn is_disaggregated(backend: &ModelBackend) -> bool {
+    backend.r#type.ends_with("Disaggregated")
+        || backend.workers.iter().any(|w| matches!(w.r#type.as_str(), "prefill" | "decode"))
+}
+
+/// The name that Kthena gives a backend's ModelServing and ModelServer.
+/// <https://github.com/volcano-sh/kthena/blob/v1.0.0/pkg/model-booster-controller/utils/template.go>
+fn serving_name(model: &str, backend: Option<&ModelBackend>) -> String {
+    match backend.map(|b| b.name.as_str()) {
+        None | Some("") => model.to_owned(),
+        Some(backend) => format!("{model}-{backend}"),
+    }
+}
+
+/// The pods of a ModelServing that serve HTTP. The label of the Model alone would also select the
+/// workers of a multi-node group, which are ready but serve nothing.
+fn leader_pods(serving: &str) -> BTreeMap<String, String> {
+    [(LABEL_SERVING, serving), (LABEL_ENTRY, "true"), (LABEL_ROLE, "leader")]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .into()
+}
+
+/// The pods of the Model's ModelServing; those of the one before while it has none that is ready.
+fn selector(
+    owner: &Owner,
+    serving: &str,
+    pool: Option<&Child>,
+    cluster: &impl Cluster,
+) -> BTreeMap<String, String> {
+    let wanted = leader_pods(serving);
+    let Some(Detail::Pool { selector: current, .. }) = pool.map(|p| &p.detail) else {
+        return wanted;
+    };
+    let renamed = current.get(LABEL_SERVING).is_some_and(|name| {
+        // Only another backend of this Model: an edited selector is no rename.
+        *current == leader_pods(name) && name != serving && cluster.serving(&owner.namespace, name).is_some()
+    });
+    let any_ready = |labels| cluster.pods(&owner.namespace, labels).iter().any(|p| p.ready);
+    if renamed && !any_ready(&wanted) && any_ready(current) {
+        current.clone()
+    } else {
+        wanted
+    }
+}
+
+fn gateways(
+    exposure: &Exposure,
+    owner: &Owner,
+    route: Option<&Child>,
+    cluster: &impl Cluster,
+) -> Result<Vec<GatewayRef>, NotAccepted> {
+    if !exposure.gateways.is_empty() {
+        return Ok(exposure.gateways.clone());
+    }
+    // A second Gateway that appears must not move a route that is attached.
+    if let Some(Detail::Route { parent_refs, .. }) = route.map(|r| &r.detail) {
+        let attached: Vec<GatewayRef> = parent_refs
+            .iter()
+            .map(|p| GatewayRef {
+                namespace: p.namespace.clone().unwrap_or_else(|| owner.namespace.clone()),
+                name: p.name.clone(),
+                listener: p.section_name.clone(),
+            })
+            .filter(|g| g.namespace == owner.namespace && cluster.gateway(&g.namespace, &g.name).is_some())
+            .collect();
+        if !attached.is_empty() {
+            return Ok(attached);
+        }
+    }
+    let mut here = cluster.gateways_in(&owner.namespace);
+    here.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+    match here.as_slice() {
+        [one] => Ok(vec![GatewayRef {
+            namespace: owner.namespace.clone(),
+            name: one.metadata.name.clone().unwrap_or_default(),
+            listener: None,
+        }]),
+        some => Err(NotAccepted {
+            reason: Reason::GatewayNotSpecified,
+            message: format!(
+                "no Gateway is named and namespace {} has {}; set kthena-bridge.io/gateway to \
+                 [namespace/]name[:listener]",
+                owner.namespace,
+                match some {
+                    [] => "none".to_owned(),
+                    many => format!(
+                        "{}: {}",
+                        many.len(),
+                        many.iter().filter_map(|g| g.metadata.name.as_deref()).collect::<Vec<_>>().join(", ")
+                    ),
+                }
+            ),
+        }),
+    }
+}
+
+fn attached(reference: GatewayRef, cluster: &impl Cluster) -> Result<AttachedGateway, NotAccepted> {
+    let Some(gateway) = cluster.gateway(&reference.namespace, &reference.name) else {
+        return Err(NotAccepted {
+            reason: Reason::GatewayNotFound,
+            message: format!(
+                "Gateway {}/{} does not exist; create it, or set kthena-bridge.io/gateway to one that does",
+                reference.namespace, reference.name
+            ),
+        });
+    };
+    let class = cluster.gateway_class(&gateway.spec.gateway_class_name);
+    let controller = class.as_ref().map_or("", |c| c.spec.controller_name.as_str());
+    Ok(AttachedGateway {
+        provider: Provider::of_controller(controller),
+        reference,
+    })
+}
+
+#[cfg(test)]
+mod tests;
