@@ -130,7 +130,10 @@ impl ChildKind {
     /// The name of the CRD that serves it; nothing for a kind that every API server has.
     pub fn crd(self) -> Option<String> {
         let (group, _, _, plural) = self.names();
-        group.contains('.').then(|| format!("{plural}.{group}")).filter(|_| !matches!(self, Self::RoleBinding))
+        group
+            .contains('.')
+            .then(|| format!("{plural}.{group}"))
+            .filter(|_| !matches!(self, Self::RoleBinding))
     }
 }
 

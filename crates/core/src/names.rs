@@ -28,7 +28,11 @@ impl Names {
             && !model.contains('.')
             && model.starts_with(|c: char| c.is_ascii_lowercase())
             && !ends_in_hash(model);
-        let model = if plain { model.to_owned() } else { hashed(model) };
+        let model = if plain {
+            model.to_owned()
+        } else {
+            hashed(model)
+        };
         let picker = format!("{model}{PICKER_SUFFIX}");
         Self { model, picker }
     }
@@ -48,17 +52,23 @@ fn hashed(name: &str) -> String {
         stem.insert_str(0, "m-");
     }
     stem.truncate(LONGEST - HASH);
-    format!("{}-{}", stem.trim_end_matches('-'), short_hash(name.as_bytes()))
+    format!(
+        "{}-{}",
+        stem.trim_end_matches('-'),
+        short_hash(name.as_bytes())
+    )
 }
 
 /// Eight hexadecimal digits of a SHA-256, the same in every version of the operator.
 pub fn short_hash(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    Sha256::digest(bytes)[..4].iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    Sha256::digest(bytes)[..4]
+        .iter()
+        .fold(String::new(), |mut hex, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
 }
 
 #[cfg(test)]
@@ -70,7 +80,10 @@ mod tests {
     #[test]
     fn a_usual_name_stays() {
         let names = Names::of("demo");
-        assert_eq!((names.model.as_str(), names.picker.as_str()), ("demo", "demo-epp"));
+        assert_eq!(
+            (names.model.as_str(), names.picker.as_str()),
+            ("demo", "demo-epp")
+        );
     }
 
     #[test]

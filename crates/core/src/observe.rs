@@ -52,7 +52,9 @@ impl Pod {
     /// Whether it carries all of these labels.
     pub fn has(&self, labels: &BTreeMap<String, String>) -> bool {
         let own = self.metadata.labels.as_ref();
-        labels.iter().all(|(k, v)| own.and_then(|own| own.get(k)) == Some(v))
+        labels
+            .iter()
+            .all(|(k, v)| own.and_then(|own| own.get(k)) == Some(v))
     }
 }
 
@@ -76,7 +78,11 @@ impl<'de> Deserialize<'de> for Pod {
             status: String,
         }
         let whole = Whole::deserialize(deserializer)?;
-        let ready = whole.status.conditions.iter().any(|c| c.r#type == "Ready" && c.status == "True");
+        let ready = whole
+            .status
+            .conditions
+            .iter()
+            .any(|c| c.r#type == "Ready" && c.status == "True");
         Ok(Self {
             ready: ready && whole.metadata.deletion_timestamp.is_none(),
             metadata: reduced(whole.metadata),
@@ -163,7 +169,10 @@ impl Child {
 
     /// Its owner references.
     pub fn owners(&self) -> &[OwnerReference] {
-        self.metadata.owner_references.as_deref().unwrap_or_default()
+        self.metadata
+            .owner_references
+            .as_deref()
+            .unwrap_or_default()
     }
 
     /// Whether it belongs to the owner: by its owner reference, or, when somebody stripped that, because
@@ -172,12 +181,20 @@ impl Child {
         self.owners().iter().any(|o| o.uid == owner)
             || (self.owners().is_empty()
                 && self.managed
-                && self.metadata.labels.as_ref().and_then(|l| l.get(LABEL_MODEL)).is_some_and(|l| l == label))
+                && self
+                    .metadata
+                    .labels
+                    .as_ref()
+                    .and_then(|l| l.get(LABEL_MODEL))
+                    .is_some_and(|l| l == label))
     }
 
     /// Whether its Model was active with a ready endpoint when it was last written.
     pub fn activated(&self) -> bool {
-        self.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(ANNOTATION_ACTIVATED))
+        self.metadata
+            .annotations
+            .as_ref()
+            .is_some_and(|a| a.contains_key(ANNOTATION_ACTIVATED))
     }
 
     /// Reduces an object as the API server sends it. In a list it does not say its own kind.
@@ -185,7 +202,10 @@ impl Child {
         let metadata: ObjectMeta = get(object, "/metadata");
         let annotations = metadata.annotations.as_ref().and_then(|a| {
             let value = a.get(ANNOTATION_ACTIVATED)?;
-            Some(BTreeMap::from([(ANNOTATION_ACTIVATED.to_owned(), value.clone())]))
+            Some(BTreeMap::from([(
+                ANNOTATION_ACTIVATED.to_owned(),
+                value.clone(),
+            )]))
         });
         Self {
             kind,
@@ -279,32 +299,48 @@ pub struct Objects {
 }
 
 fn is_called(metadata: &ObjectMeta, namespace: &str, name: &str) -> bool {
-    metadata.name.as_deref() == Some(name) && metadata.namespace.as_deref().unwrap_or_default() == namespace
+    metadata.name.as_deref() == Some(name)
+        && metadata.namespace.as_deref().unwrap_or_default() == namespace
 }
 
 impl Cluster for Objects {
     fn serving(&self, namespace: &str, name: &str) -> Option<Arc<ModelServing>> {
-        self.servings.iter().find(|o| is_called(&o.metadata, namespace, name)).cloned()
+        self.servings
+            .iter()
+            .find(|o| is_called(&o.metadata, namespace, name))
+            .cloned()
     }
     fn server(&self, namespace: &str, name: &str) -> Option<Arc<ModelServer>> {
-        self.servers.iter().find(|o| is_called(&o.metadata, namespace, name)).cloned()
+        self.servers
+            .iter()
+            .find(|o| is_called(&o.metadata, namespace, name))
+            .cloned()
     }
     fn pods(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<Arc<Pod>> {
-        let here = |p: &&Arc<Pod>| p.metadata.namespace.as_deref() == Some(namespace) && p.has(labels);
+        let here =
+            |p: &&Arc<Pod>| p.metadata.namespace.as_deref() == Some(namespace) && p.has(labels);
         self.pods.iter().filter(here).cloned().collect()
     }
     fn gateway(&self, namespace: &str, name: &str) -> Option<Arc<Gateway>> {
-        self.gateways.iter().find(|o| is_called(&o.metadata, namespace, name)).cloned()
+        self.gateways
+            .iter()
+            .find(|o| is_called(&o.metadata, namespace, name))
+            .cloned()
     }
     fn gateways_in(&self, namespace: &str) -> Vec<Arc<Gateway>> {
         let here = |g: &&Arc<Gateway>| g.metadata.namespace.as_deref() == Some(namespace);
         self.gateways.iter().filter(here).cloned().collect()
     }
     fn gateway_class(&self, name: &str) -> Option<Arc<GatewayClass>> {
-        self.gateway_classes.iter().find(|o| is_called(&o.metadata, "", name)).cloned()
+        self.gateway_classes
+            .iter()
+            .find(|o| is_called(&o.metadata, "", name))
+            .cloned()
     }
     fn child(&self, kind: ChildKind, namespace: &str, name: &str) -> Option<Arc<Child>> {
-        self.children.get(&(kind, namespace.to_owned(), name.to_owned())).cloned()
+        self.children
+            .get(&(kind, namespace.to_owned(), name.to_owned()))
+            .cloned()
     }
     fn children_of(&self, owner: &str) -> Vec<Arc<Child>> {
         let owned = |c: &&Arc<Child>| c.owners().iter().any(|o| o.uid == owner);

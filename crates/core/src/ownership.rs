@@ -73,7 +73,9 @@ pub fn is_managed(object: &Value) -> bool {
 /// <https://github.com/kubernetes/client-go/blob/v0.36.3/util/csaupgrade/upgrade.go>
 pub fn as_applied(object: &Value) -> Option<Vec<Value>> {
     let mut entries: Vec<Value> = managed_fields(object).cloned().collect();
-    let updated = entries.iter().position(|e| is_ours(e) && e.get("operation").is_some_and(|o| o == "Update"))?;
+    let updated = entries
+        .iter()
+        .position(|e| is_ours(e) && e.get("operation").is_some_and(|o| o == "Update"))?;
     let mut entry = entries.remove(updated);
     entry["operation"] = "Apply".into();
     match entries.iter_mut().find(|e| is_ours(e)) {
@@ -145,7 +147,10 @@ fn selects(key: &str, index: usize, item: &Value) -> bool {
 fn unite(into: &mut Value, from: &Value) {
     if let (Value::Object(into), Value::Object(from)) = (into, from) {
         for (key, fields) in from {
-            unite(into.entry(key).or_insert_with(|| Value::Object(Map::new())), fields);
+            unite(
+                into.entry(key).or_insert_with(|| Value::Object(Map::new())),
+                fields,
+            );
         }
     }
 }
@@ -155,7 +160,12 @@ fn digest(value: &Value) -> Digest {
     let mut hasher = Sha256::new();
     feed(&mut hasher, value);
     let bytes = hasher.finalize();
-    Digest(bytes.iter().take(8).fold(0, |n, byte| n << 8 | u64::from(*byte)))
+    Digest(
+        bytes
+            .iter()
+            .take(8)
+            .fold(0, |n, byte| n << 8 | u64::from(*byte)),
+    )
 }
 
 fn is_empty(value: &Value) -> bool {

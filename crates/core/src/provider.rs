@@ -33,7 +33,10 @@ pub enum Reports {
 /// Istio with Envoy as its data plane, and OpenShift's gateway, which is one.
 pub const ISTIO: Provider = Provider {
     name: "istio",
-    controller_names: &["istio.io/gateway-controller", "openshift.io/gateway-controller/v1"],
+    controller_names: &[
+        "istio.io/gateway-controller",
+        "openshift.io/gateway-controller/v1",
+    ],
     destination_rule: true,
     asks_picker: true,
     timeouts: true,

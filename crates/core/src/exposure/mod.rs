@@ -121,13 +121,16 @@ impl Exposure {
         if !read.optional(key::EXPOSE, value::boolean).unwrap_or(false) {
             return read.finish(None);
         }
-        for (unknown, value) in annotations
-            .iter()
-            .filter(|(k, _)| kthena_bridge_api::annotation::is_ours(k) && !key::ALL.contains(&k.as_str()))
-        {
+        for (unknown, value) in annotations.iter().filter(|(k, _)| {
+            kthena_bridge_api::annotation::is_ours(k) && !key::ALL.contains(&k.as_str())
+        }) {
             read.refuse(unknown, value, &value::unknown_key(unknown));
         }
-        let fill = |template: &String| template.replace("{namespace}", namespace).replace("{name}", name);
+        let fill = |template: &String| {
+            template
+                .replace("{namespace}", namespace)
+                .replace("{name}", name)
+        };
         let gateways = read.with_default(key::GATEWAY, config.default_gateway.clone(), |v| {
             value::gateways(v, namespace)
         });
@@ -136,7 +139,11 @@ impl Exposure {
             config.hostname_template.as_ref().map(fill),
             value::hostnames,
         );
-        let path = read.with_default(key::PATH, config.path_template.as_ref().map(fill), value::path);
+        let path = read.with_default(
+            key::PATH,
+            config.path_template.as_ref().map(fill),
+            value::path,
+        );
         let exposure = Self {
             gateways: gateways.unwrap_or_default(),
             hostnames: hostnames.unwrap_or_default(),

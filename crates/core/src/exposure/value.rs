@@ -21,7 +21,11 @@ pub struct GatewayRef {
 /// For a message: in quotes, control characters escaped, and shortened.
 pub(super) fn quote(value: &str) -> String {
     const SHOWN: usize = 80;
-    let mut text: String = value.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    let mut text: String = value
+        .chars()
+        .take(SHOWN)
+        .flat_map(char::escape_debug)
+        .collect();
     if value.chars().nth(SHOWN).is_some() {
         text.push('…');
     }
@@ -39,7 +43,10 @@ pub(super) fn unknown_key(key: &str) -> String {
         .filter(|(distance, _)| *distance <= 3)
         .map(|(_, k)| format!("did you mean {k}? "))
         .unwrap_or_default();
-    format!("is not an annotation of kthena-bridge; {nearest}there are {}", known.join(", "))
+    format!(
+        "is not an annotation of kthena-bridge; {nearest}there are {}",
+        known.join(", ")
+    )
 }
 
 /// Levenshtein distance, for suggestions.
@@ -71,7 +78,9 @@ fn list(value: &str, what: &str, limit: usize) -> Result<Vec<String>, String> {
     let mut parts: Vec<String> = Vec::new();
     for part in value.split(',').map(str::trim) {
         if part.is_empty() {
-            return Err(format!("has an empty {what}; name one or more, separated by commas"));
+            return Err(format!(
+                "has an empty {what}; name one or more, separated by commas"
+            ));
         }
         if parts.iter().any(|p| p == part) {
             return Err(format!("names the {what} {} twice", quote(part)));
@@ -79,7 +88,10 @@ fn list(value: &str, what: &str, limit: usize) -> Result<Vec<String>, String> {
         parts.push(part.to_owned());
     }
     if parts.len() > limit {
-        return Err(format!("names {} {what}s; at most {limit} are allowed", parts.len()));
+        return Err(format!(
+            "names {} {what}s; at most {limit} are allowed",
+            parts.len()
+        ));
     }
     Ok(parts)
 }
@@ -101,7 +113,10 @@ fn is_subdomain(value: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     value.len() <= 253
         && value.split('.').all(|label| {
-            !label.is_empty() && label.chars().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+            !label.is_empty()
+                && label.chars().all(inner)
+                && !label.starts_with('-')
+                && !label.ends_with('-')
         })
 }
 
@@ -146,7 +161,10 @@ pub(super) fn hostnames(value: &str) -> Result<Vec<String>, String> {
             ));
         }
         if name.parse::<std::net::IpAddr>().is_ok() {
-            return Err(format!("names the host {}; an IP address is not allowed", quote(name)));
+            return Err(format!(
+                "names the host {}; an IP address is not allowed",
+                quote(name)
+            ));
         }
     }
     Ok(names)
@@ -164,7 +182,10 @@ pub(super) fn path(value: &str) -> Result<String, String> {
     let mut rest = value.chars();
     while let Some(c) = rest.next() {
         let fine = match c {
-            '%' => rest.next().is_some_and(|h| h.is_ascii_hexdigit()) && rest.next().is_some_and(|h| h.is_ascii_hexdigit()),
+            '%' => {
+                rest.next().is_some_and(|h| h.is_ascii_hexdigit())
+                    && rest.next().is_some_and(|h| h.is_ascii_hexdigit())
+            }
             _ => c.is_ascii_alphanumeric() || "-/._~!$&'()*+,;=:@".contains(c),
         };
         if !fine {
@@ -176,11 +197,19 @@ pub(super) fn path(value: &str) -> Result<String, String> {
         }
     }
     let lower = value.to_ascii_lowercase();
-    if let Some(bad) = ["//", "/./", "/../", "%2f"].iter().find(|bad| lower.contains(**bad)) {
-        return Err(format!("has {} in it, which Gateway API does not allow in a path", quote(bad)));
+    if let Some(bad) = ["//", "/./", "/../", "%2f"]
+        .iter()
+        .find(|bad| lower.contains(**bad))
+    {
+        return Err(format!(
+            "has {} in it, which Gateway API does not allow in a path",
+            quote(bad)
+        ));
     }
     if value.ends_with("/.") || value.ends_with("/..") {
-        return Err("ends in a relative part, which Gateway API does not allow in a path".to_owned());
+        return Err(
+            "ends in a relative part, which Gateway API does not allow in a path".to_owned(),
+        );
     }
     Ok(match value.trim_end_matches('/') {
         "" => "/".to_owned(),
@@ -191,7 +220,10 @@ pub(super) fn path(value: &str) -> Result<String, String> {
 pub(super) fn model_names(value: &str) -> Result<Vec<String>, String> {
     // A rule of an HTTPRoute has at most 64 matches, and each name can become one.
     let names = list(value, "model name", 64)?;
-    match names.iter().find(|n| n.len() > 253 || n.chars().any(|c| c.is_control() || c.is_whitespace())) {
+    match names
+        .iter()
+        .find(|n| n.len() > 253 || n.chars().any(|c| c.is_control() || c.is_whitespace()))
+    {
         Some(name) => Err(format!(
             "names the model {}; a model name has at most 253 characters, none of them white space or a \
              control character",
@@ -214,7 +246,9 @@ pub(super) fn duration(value: &str) -> Result<String, String> {
     let mut parts = 0;
     while !rest.is_empty() {
         let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let unit = ["ms", "h", "m", "s"].iter().find(|unit| rest[digits..].starts_with(**unit));
+        let unit = ["ms", "h", "m", "s"]
+            .iter()
+            .find(|unit| rest[digits..].starts_with(**unit));
         match unit {
             Some(unit) if (1..=5).contains(&digits) => rest = &rest[digits + unit.len()..],
             _ => break,
@@ -249,7 +283,8 @@ pub(super) fn endpoint_picker(value: &str) -> Result<EndpointPicker, String> {
     let (name, picker_port) = match value.split_once(':') {
         Some((name, text)) => (
             name,
-            port(text).map_err(|problem| format!("has the port {}, which {problem}", quote(text)))?,
+            port(text)
+                .map_err(|problem| format!("has the port {}, which {problem}", quote(text)))?,
         ),
         None => (value, ENDPOINT_PICKER_PORT),
     };
@@ -259,7 +294,10 @@ pub(super) fn endpoint_picker(value: &str) -> Result<EndpointPicker, String> {
             port: picker_port,
         })
     } else {
-        Err("is neither managed nor the name of a Service with its port, such as my-picker:9002".to_owned())
+        Err(
+            "is neither managed nor the name of a Service with its port, such as my-picker:9002"
+                .to_owned(),
+        )
     }
 }
 
@@ -277,10 +315,16 @@ pub(super) fn labels(value: &str) -> Result<BTreeMap<String, String>, String> {
             None => Some(key),
         };
         if !name.is_some_and(|n| !n.is_empty() && is_label_value(n)) {
-            return Err(format!("has the label key {}, which Kubernetes does not allow", quote(key)));
+            return Err(format!(
+                "has the label key {}, which Kubernetes does not allow",
+                quote(key)
+            ));
         }
         if !is_label_value(label) {
-            return Err(format!("has the label value {}, which Kubernetes does not allow", quote(label)));
+            return Err(format!(
+                "has the label value {}, which Kubernetes does not allow",
+                quote(label)
+            ));
         }
         if labels.insert(key.to_owned(), label.to_owned()).is_some() {
             return Err(format!("names the label {} twice", quote(key)));
@@ -294,7 +338,9 @@ pub(super) fn labels(value: &str) -> Result<BTreeMap<String, String>, String> {
 fn is_label_value(value: &str) -> bool {
     let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
     value.len() <= 63
-        && value.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        && value
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
         && edge(value.chars().next())
         && edge(value.chars().last())
 }

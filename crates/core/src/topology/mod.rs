@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::condition::Reason;
-use kthena_bridge_api::kthena::{LABEL_ENTRY, LABEL_ROLE, LABEL_SERVING, ModelBackend, ModelBooster};
+use kthena_bridge_api::kthena::{
+    LABEL_ENTRY, LABEL_ROLE, LABEL_SERVING, ModelBackend, ModelBooster,
+};
 use kube::core::ObjectMeta;
 
 use crate::exposure::{Exposure, GatewayRef};
@@ -82,7 +84,11 @@ impl Topology {
     ///
     /// # Errors
     /// When its pods cannot be chosen by one selector, or its Gateways cannot be found.
-    pub fn of(exposure: &Exposure, model: &ModelBooster, cluster: &impl Cluster) -> Result<Self, NotAccepted> {
+    pub fn of(
+        exposure: &Exposure,
+        model: &ModelBooster,
+        cluster: &impl Cluster,
+    ) -> Result<Self, NotAccepted> {
         let owner = Owner::of(&model.metadata);
         let names = Names::of(&owner.name);
         let child = |kind, name: &str| {
@@ -104,7 +110,13 @@ impl Topology {
         let server = cluster.server(&owner.namespace, serving);
         let target_port = exposure
             .target_port
-            .or_else(|| server.and_then(|s| u16::try_from(s.spec.workload_port.port).ok().filter(|p| *p > 0)))
+            .or_else(|| {
+                server.and_then(|s| {
+                    u16::try_from(s.spec.workload_port.port)
+                        .ok()
+                        .filter(|p| *p > 0)
+                })
+            })
             .unwrap_or(DEFAULT_PORT);
         let role = selector.get(LABEL_ROLE).map_or("leader", String::as_str);
         let served_names = cluster
@@ -119,7 +131,11 @@ impl Topology {
 
         let activated = route.is_some()
             || pool.is_some_and(|p| p.activated())
-            || (is_active(model) && cluster.pods(&owner.namespace, &selector).iter().any(|p| p.ready));
+            || (is_active(model)
+                && cluster
+                    .pods(&owner.namespace, &selector)
+                    .iter()
+                    .any(|p| p.ready));
         Ok(Self {
             owner,
             names,
@@ -145,14 +161,23 @@ impl Topology {
         let owner = Owner::of(&model.metadata);
         let backend = backend(model, exposure)?;
         let serving = serving_name(&owner.name, backend);
-        let selector = exposure.pod_selector.clone().unwrap_or_else(|| leader_pods(&serving));
+        let selector = exposure
+            .pod_selector
+            .clone()
+            .unwrap_or_else(|| leader_pods(&serving));
         let role = selector.get(LABEL_ROLE).map_or("leader", String::as_str);
         let server = cluster.server(&owner.namespace, &serving);
         Ok(Self {
             names: Names::of(&owner.name),
             target_port: exposure
                 .target_port
-                .or_else(|| server.and_then(|s| u16::try_from(s.spec.workload_port.port).ok().filter(|p| *p > 0)))
+                .or_else(|| {
+                    server.and_then(|s| {
+                        u16::try_from(s.spec.workload_port.port)
+                            .ok()
+                            .filter(|p| *p > 0)
+                    })
+                })
                 .unwrap_or(DEFAULT_PORT),
             served_names: match cluster.serving(&owner.namespace, &serving) {
                 Some(serving) => served_name::of_serving(&serving, role),
@@ -181,16 +206,22 @@ impl Topology {
 /// Whether Kthena says that the Model is active.
 pub fn is_active(model: &ModelBooster) -> bool {
     let conditions = model.status.iter().flat_map(|s| &s.conditions);
-    conditions.into_iter().any(|c| c.type_ == "Active" && c.status == "True")
+    conditions
+        .into_iter()
+        .any(|c| c.type_ == "Active" && c.status == "True")
 }
 
 /// The one backend whose pods serve; nothing when a pod selector says which do.
-fn backend<'a>(model: &'a ModelBooster, exposure: &Exposure) -> Result<Option<&'a ModelBackend>, NotAccepted> {
+fn backend<'a>(
+    model: &'a ModelBooster,
+    exposure: &Exposure,
+) -> Result<Option<&'a ModelBackend>, NotAccepted> {
     let unsupported = |message: String| NotAccepted {
         reason: Reason::UnsupportedTopology,
         message,
     };
-    let ways_out = "set kthena-bridge.io/pod-selector to the labels of the pods that should get requests";
+    let ways_out =
+        "set kthena-bridge.io/pod-selector to the labels of the pods that should get requests";
     let backends: Vec<&ModelBackend> = model.spec.backends().collect();
     match backends.as_slice() {
         [one] if exposure.pod_selector.is_some() => Ok(Some(*one)),
@@ -201,18 +232,26 @@ fn backend<'a>(model: &'a ModelBooster, exposure: &Exposure) -> Result<Option<&'
             one.name
         ))),
         [one] => Ok(Some(*one)),
-        [] => Err(unsupported("spec.backend is missing: there are no pods to send requests to".to_owned())),
+        [] => Err(unsupported(
+            "spec.backend is missing: there are no pods to send requests to".to_owned(),
+        )),
         many => Err(unsupported(format!(
             "spec.backends has {} backends ({}), and one pool would mix their engines; {ways_out}",
             many.len(),
-            many.iter().map(|b| b.name.as_str()).collect::<Vec<_>>().join(", ")
+            many.iter()
+                .map(|b| b.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
         ))),
     }
 }
 
 fn is_disaggregated(backend: &ModelBackend) -> bool {
     backend.r#type.ends_with("Disaggregated")
-        || backend.workers.iter().any(|w| matches!(w.r#type.as_str(), "prefill" | "decode"))
+        || backend
+            .workers
+            .iter()
+            .any(|w| matches!(w.r#type.as_str(), "prefill" | "decode"))
 }
 
 /// The name that Kthena gives a backend's ModelServing and ModelServer.
@@ -227,9 +266,13 @@ fn serving_name(model: &str, backend: Option<&ModelBackend>) -> String {
 /// The pods of a ModelServing that serve HTTP. The label of the Model alone would also select the
 /// workers of a multi-node group, which are ready but serve nothing.
 fn leader_pods(serving: &str) -> BTreeMap<String, String> {
-    [(LABEL_SERVING, serving), (LABEL_ENTRY, "true"), (LABEL_ROLE, "leader")]
-        .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        .into()
+    [
+        (LABEL_SERVING, serving),
+        (LABEL_ENTRY, "true"),
+        (LABEL_ROLE, "leader"),
+    ]
+    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+    .into()
 }
 
 /// The pods of the Model's ModelServing; those of the one before while it has none that is ready.
@@ -240,14 +283,24 @@ fn selector(
     cluster: &impl Cluster,
 ) -> BTreeMap<String, String> {
     let wanted = leader_pods(serving);
-    let Some(Detail::Pool { selector: current, .. }) = pool.map(|p| &p.detail) else {
+    let Some(Detail::Pool {
+        selector: current, ..
+    }) = pool.map(|p| &p.detail)
+    else {
         return wanted;
     };
     let renamed = current.get(LABEL_SERVING).is_some_and(|name| {
         // Only another backend of this Model: an edited selector is no rename.
-        *current == leader_pods(name) && name != serving && cluster.serving(&owner.namespace, name).is_some()
+        *current == leader_pods(name)
+            && name != serving
+            && cluster.serving(&owner.namespace, name).is_some()
     });
-    let any_ready = |labels| cluster.pods(&owner.namespace, labels).iter().any(|p| p.ready);
+    let any_ready = |labels| {
+        cluster
+            .pods(&owner.namespace, labels)
+            .iter()
+            .any(|p| p.ready)
+    };
     if renamed && !any_ready(&wanted) && any_ready(current) {
         current.clone()
     } else {
@@ -269,11 +322,16 @@ fn gateways(
         let attached: Vec<GatewayRef> = parent_refs
             .iter()
             .map(|p| GatewayRef {
-                namespace: p.namespace.clone().unwrap_or_else(|| owner.namespace.clone()),
+                namespace: p
+                    .namespace
+                    .clone()
+                    .unwrap_or_else(|| owner.namespace.clone()),
                 name: p.name.clone(),
                 listener: p.section_name.clone(),
             })
-            .filter(|g| g.namespace == owner.namespace && cluster.gateway(&g.namespace, &g.name).is_some())
+            .filter(|g| {
+                g.namespace == owner.namespace && cluster.gateway(&g.namespace, &g.name).is_some()
+            })
             .collect();
         if !attached.is_empty() {
             return Ok(attached);
@@ -298,7 +356,10 @@ fn gateways(
                     many => format!(
                         "{}: {}",
                         many.len(),
-                        many.iter().filter_map(|g| g.metadata.name.as_deref()).collect::<Vec<_>>().join(", ")
+                        many.iter()
+                            .filter_map(|g| g.metadata.name.as_deref())
+                            .collect::<Vec<_>>()
+                            .join(", ")
                     ),
                 }
             ),
@@ -317,7 +378,9 @@ fn attached(reference: GatewayRef, cluster: &impl Cluster) -> Result<AttachedGat
         });
     };
     let class = cluster.gateway_class(&gateway.spec.gateway_class_name);
-    let controller = class.as_ref().map_or("", |c| c.spec.controller_name.as_str());
+    let controller = class
+        .as_ref()
+        .map_or("", |c| c.spec.controller_name.as_str());
     Ok(AttachedGateway {
         provider: Provider::of_controller(controller),
         reference,

@@ -15,7 +15,8 @@ pub(super) fn of_serving(serving: &ModelServing, role: &str) -> Vec<String> {
         [only] => Some(only),
         several => several.iter().find(|r| r.name == role),
     };
-    role.map(|r| of_pod(&r.entry_template.spec)).unwrap_or_default()
+    role.map(|r| of_pod(&r.entry_template.spec))
+        .unwrap_or_default()
 }
 
 fn of_pod(pod: &PodTemplateSpec) -> Vec<String> {
@@ -23,7 +24,11 @@ fn of_pod(pod: &PodTemplateSpec) -> Vec<String> {
     // The runtime beside the engine has a --model too, of its own meaning.
     let containers: Vec<_> = match engine {
         Some(engine) => vec![engine],
-        None => pod.containers.iter().filter(|c| c.name != "runtime").collect(),
+        None => pod
+            .containers
+            .iter()
+            .filter(|c| c.name != "runtime")
+            .collect(),
     };
     containers
         .into_iter()
@@ -34,14 +39,18 @@ fn of_pod(pod: &PodTemplateSpec) -> Vec<String> {
 
 /// A word may be a whole shell command: that is how multi-node engines are started.
 fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split_ascii_whitespace().map(|word| word.trim_matches(['"', '\'']))
+    text.split_ascii_whitespace()
+        .map(|word| word.trim_matches(['"', '\'']))
 }
 
 fn of_command<'a>(words: impl Iterator<Item = &'a str>) -> Vec<String> {
     let words: Vec<&str> = words.collect();
     let values = |flag: &str| -> Vec<String> {
         // The last one counts, as for argparse.
-        let Some(at) = words.iter().rposition(|w| w.split('=').next().map(dashed).as_deref() == Some(flag)) else {
+        let Some(at) = words
+            .iter()
+            .rposition(|w| w.split('=').next().map(dashed).as_deref() == Some(flag))
+        else {
             return Vec::new();
         };
         match words[at].split_once('=') {
@@ -70,11 +79,22 @@ fn dashed(flag: &str) -> String {
 /// The served name of an engine that Kthena would start from this backend.
 /// <https://github.com/volcano-sh/kthena/blob/v1.0.0/pkg/model-booster-controller/convert/model_serving.go>
 pub(super) fn of_backend(backend: &ModelBackend) -> Vec<String> {
-    let config = backend.workers.first().and_then(|w| w.config.as_ref()).and_then(Value::as_object);
-    let named = config.into_iter().flatten().find(|(key, _)| key.replace('_', "-") == "served-model-name");
+    let config = backend
+        .workers
+        .first()
+        .and_then(|w| w.config.as_ref())
+        .and_then(Value::as_object);
+    let named = config
+        .into_iter()
+        .flatten()
+        .find(|(key, _)| key.replace('_', "-") == "served-model-name");
     match named.and_then(|(_, value)| value.as_str()) {
         Some(names) => words(names).map(str::to_owned).collect(),
-        None => vec![format!("{}/{}", cache_path(&backend.cache_uri), hex(&backend.model_uri))],
+        None => vec![format!(
+            "{}/{}",
+            cache_path(&backend.cache_uri),
+            hex(&backend.model_uri)
+        )],
     }
 }
 
@@ -87,11 +107,13 @@ fn cache_path(uri: &str) -> String {
 
 fn hex(model_uri: &str) -> String {
     use std::fmt::Write;
-    Md5::digest(model_uri).iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    Md5::digest(model_uri)
+        .iter()
+        .fold(String::new(), |mut hex, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
 }
 
 #[cfg(test)]
@@ -104,9 +126,30 @@ mod tests {
 
     #[test]
     fn the_flag_wins_over_the_path() {
-        assert_eq!(names(&["vllm", "--model", "/m", "--served-model-name", "a", "b", "--port", "1"]), ["a", "b"]);
+        assert_eq!(
+            names(&[
+                "vllm",
+                "--model",
+                "/m",
+                "--served-model-name",
+                "a",
+                "b",
+                "--port",
+                "1"
+            ]),
+            ["a", "b"]
+        );
         assert_eq!(names(&["--served_model_name=a", "--model=/m"]), ["a"]);
-        assert_eq!(names(&["python3", "-m", "vllm.entrypoints.openai.api_server", "--model", "/m/1"]), ["/m/1"]);
+        assert_eq!(
+            names(&[
+                "python3",
+                "-m",
+                "vllm.entrypoints.openai.api_server",
+                "--model",
+                "/m/1"
+            ]),
+            ["/m/1"]
+        );
         assert_eq!(names(&["sleep", "1"]), [] as [&str; 0]);
     }
 
@@ -123,6 +166,9 @@ mod tests {
             cache_uri: "hostpath://tmp/cache".to_owned(),
             ..ModelBackend::default()
         };
-        assert_eq!(of_backend(&backend), ["/tmp/cache/a2ce79cbdc01ab43b0f7da0bd1b2ffc7"]);
+        assert_eq!(
+            of_backend(&backend),
+            ["/tmp/cache/18488ba95d6e1baca4a2755a6748053e"]
+        );
     }
 }

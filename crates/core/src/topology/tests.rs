@@ -1,0 +1,141 @@
+use std::sync::Arc;
+
+use kthena_bridge_api::gateway::{Gateway, GatewayClass, GatewayClassSpec, GatewaySpec};
+use serde_json::json;
+
+use super::*;
+use crate::config::Config;
+use crate::observe::{Objects, Pod};
+use crate::provider::{GENERIC, ISTIO};
+
+fn exposure(pairs: &[(&str, &str)]) -> Exposure {
+    let annotations = [("expose", "true")]
+        .iter()
+        .chain(pairs)
+        .map(|(k, v)| (format!("kthena-bridge.io/{k}"), (*v).to_owned()))
+        .collect();
+    Exposure::parse("default", "demo", &annotations, &Config::default())
+        .unwrap()
+        .unwrap()
+}
+
+fn model(spec: serde_json::Value) -> ModelBooster {
+    serde_json::from_value(json!({
+        "apiVersion": "workload.serving.volcano.sh/v1alpha1",
+        "kind": "ModelBooster",
+        "metadata": {"namespace": "default", "name": "demo", "uid": "u1"},
+        "spec": spec,
+        "status": {"conditions": [{"type": "Active", "status": "True", "reason": "ModelAvailable",
+            "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
+    }))
+    .unwrap()
+}
+
+fn gateway(name: &str) -> Arc<Gateway> {
+    let mut gateway = Gateway::new(
+        name,
+        GatewaySpec {
+            gateway_class_name: "istio".to_owned(),
+            ..GatewaySpec::default()
+        },
+    );
+    gateway.metadata.namespace = Some("default".to_owned());
+    Arc::new(gateway)
+}
+
+fn cluster() -> Objects {
+    Objects {
+        gateways: vec![gateway("inference-gateway")],
+        gateway_classes: vec![Arc::new(GatewayClass::new(
+            "istio",
+            GatewayClassSpec {
+                controller_name: "istio.io/gateway-controller".to_owned(),
+            },
+        ))],
+        ..Objects::default()
+    }
+}
+
+fn pod(serving: &str, ready: bool) -> Arc<Pod> {
+    let mut pod = Pod {
+        ready,
+        ..Pod::default()
+    };
+    pod.metadata.namespace = Some("default".to_owned());
+    pod.metadata.labels = Some(leader_pods(serving));
+    Arc::new(pod)
+}
+
+#[test]
+fn every_form_of_the_spec_is_read() {
+    for spec in [
+        json!({"backend": {"name": "b", "type": "vLLM", "replicas": 1}}),
+        json!({"backend": {"name": "b", "type": "vLLM", "minReplicas": 1, "maxReplicas": 2}}),
+        json!({"backends": [{"name": "b", "type": "vLLM", "routeWeight": 100}]}),
+    ] {
+        let topology = Topology::of(&exposure(&[]), &model(spec), &cluster()).unwrap();
+        assert_eq!(topology.selector[LABEL_SERVING], "demo-b");
+        assert_eq!(topology.target_port, 8000);
+        assert_eq!(topology.gateways[0].provider, &ISTIO);
+    }
+}
+
+#[test]
+fn what_one_pool_cannot_serve_is_refused_unless_the_pods_are_named() {
+    for spec in [
+        json!({}),
+        json!({"backend": {"name": "b", "type": "vLLMDisaggregated"}}),
+        json!({"backends": [{"name": "a", "type": "vLLM"}, {"name": "b", "type": "vLLM"}]}),
+    ] {
+        let model = model(spec);
+        let refused = Topology::of(&exposure(&[]), &model, &cluster()).unwrap_err();
+        assert_eq!(refused.reason, Reason::UnsupportedTopology);
+        let named = exposure(&[("pod-selector", "modelserving.volcano.sh/role=decode")]);
+        assert!(Topology::of(&named, &model, &cluster()).is_ok());
+    }
+}
+
+#[test]
+fn the_only_gateway_is_taken_and_of_two_one_must_be_named() {
+    let model = model(json!({"backend": {"name": "b", "type": "vLLM"}}));
+    let mut cluster = cluster();
+    cluster.gateways.push(gateway("second"));
+    let refused = Topology::of(&exposure(&[]), &model, &cluster).unwrap_err();
+    assert_eq!(refused.reason, Reason::GatewayNotSpecified);
+    assert!(
+        refused.message.contains("inference-gateway, second"),
+        "{refused}"
+    );
+    assert!(Topology::of(&exposure(&[("gateway", "second")]), &model, &cluster).is_ok());
+    let refused = Topology::of(&exposure(&[("gateway", "third")]), &model, &cluster).unwrap_err();
+    assert_eq!(refused.reason, Reason::GatewayNotFound);
+}
+
+#[test]
+fn an_unknown_gateway_class_is_generic() {
+    let model = model(json!({"backend": {"name": "b", "type": "vLLM"}}));
+    let cluster = Objects {
+        gateway_classes: Vec::new(),
+        ..cluster()
+    };
+    let topology = Topology::of(&exposure(&[]), &model, &cluster).unwrap();
+    assert_eq!(topology.gateways[0].provider, &GENERIC);
+}
+
+#[test]
+fn it_is_activated_by_a_ready_pod_of_an_active_model() {
+    let model = model(json!({"backend": {"name": "b", "type": "vLLM"}}));
+    let mut cluster = cluster();
+    cluster.pods = vec![pod("demo-b", false)];
+    assert!(
+        !Topology::of(&exposure(&[]), &model, &cluster)
+            .unwrap()
+            .activated
+    );
+    cluster.pods.push(pod("demo-b", true));
+    assert!(
+        Topology::of(&exposure(&[]), &model, &cluster)
+            .unwrap()
+            .activated
+    );
+}

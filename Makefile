@@ -1,0 +1,40 @@
+SHELL := bash
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+
+# Real components of the test bed are built once, outside of the checkout.
+cache := $(or $(KTHENA_BRIDGE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kthena-bridge)
+cargo_deny := 0.20.2
+
+.PHONY: help
+help: ## What there is.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s $$'\t'
+
+.PHONY: prerequisites
+prerequisites:
+	@for tool in cargo go python3 ip unshare; do \
+	  command -v $$tool >/dev/null || { echo "'$$tool' is not installed: Rust, Go 1.26, Python 3 with pip, iproute2 and util-linux are needed" >&2; exit 1; }; \
+	done
+
+.PHONY: test
+test: prerequisites ## Every test, unit to end-to-end. The first run builds the real components (about 12 minutes on 2 cores).
+	parts=$$(e2e/parts/fetch)
+	cargo build --workspace --bins
+	cargo test --workspace --no-run
+	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox cargo test --workspace --offline
+
+.PHONY: bed
+bed: prerequisites ## Start the test bed and keep it until Ctrl-C; it prints how to reach it.
+	parts=$$(e2e/parts/fetch)
+	cargo build --workspace --bins
+	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/debug/testbed up
+
+.PHONY: deny
+deny: ## Check the dependencies: bans, licences, sources.
+	test -x $(cache)/tools/bin/cargo-deny && $(cache)/tools/bin/cargo-deny --version | grep -qF $(cargo_deny) \
+	  || cargo install cargo-deny --version $(cargo_deny) --locked --root $(cache)/tools
+	$(cache)/tools/bin/cargo-deny --workspace check --hide-inclusion-graph bans licenses sources
+
+.PHONY: fmt
+fmt: ## Format.
+	cargo fmt --all
