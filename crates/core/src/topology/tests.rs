@@ -19,7 +19,7 @@ fn exposure(pairs: &[(&str, &str)]) -> Exposure {
         .unwrap()
 }
 
-fn model(spec: serde_json::Value) -> ModelBooster {
+fn model(spec: &serde_json::Value) -> ModelBooster {
     serde_json::from_value(json!({
         "apiVersion": "workload.serving.volcano.sh/v1alpha1",
         "kind": "ModelBooster",
@@ -73,7 +73,7 @@ fn every_form_of_the_spec_is_read() {
         json!({"backend": {"name": "b", "type": "vLLM", "minReplicas": 1, "maxReplicas": 2}}),
         json!({"backends": [{"name": "b", "type": "vLLM", "routeWeight": 100}]}),
     ] {
-        let topology = Topology::of(&exposure(&[]), &model(spec), &cluster()).unwrap();
+        let topology = Topology::of(&exposure(&[]), &model(&spec), &cluster()).unwrap();
         assert_eq!(topology.selector[LABEL_SERVING], "demo-b");
         assert_eq!(topology.target_port, 8000);
         assert_eq!(topology.gateways[0].provider, &ISTIO);
@@ -87,7 +87,7 @@ fn what_one_pool_cannot_serve_is_refused_unless_the_pods_are_named() {
         json!({"backend": {"name": "b", "type": "vLLMDisaggregated"}}),
         json!({"backends": [{"name": "a", "type": "vLLM"}, {"name": "b", "type": "vLLM"}]}),
     ] {
-        let model = model(spec);
+        let model = model(&spec);
         let refused = Topology::of(&exposure(&[]), &model, &cluster()).unwrap_err();
         assert_eq!(refused.reason, Reason::UnsupportedTopology);
         let named = exposure(&[("pod-selector", "modelserving.volcano.sh/role=decode")]);
@@ -97,7 +97,7 @@ fn what_one_pool_cannot_serve_is_refused_unless_the_pods_are_named() {
 
 #[test]
 fn the_only_gateway_is_taken_and_of_two_one_must_be_named() {
-    let model = model(json!({"backend": {"name": "b", "type": "vLLM"}}));
+    let model = model(&json!({"backend": {"name": "b", "type": "vLLM"}}));
     let mut cluster = cluster();
     cluster.gateways.push(gateway("second"));
     let refused = Topology::of(&exposure(&[]), &model, &cluster).unwrap_err();
@@ -113,7 +113,7 @@ fn the_only_gateway_is_taken_and_of_two_one_must_be_named() {
 
 #[test]
 fn an_unknown_gateway_class_is_generic() {
-    let model = model(json!({"backend": {"name": "b", "type": "vLLM"}}));
+    let model = model(&json!({"backend": {"name": "b", "type": "vLLM"}}));
     let cluster = Objects {
         gateway_classes: Vec::new(),
         ..cluster()
@@ -124,7 +124,7 @@ fn an_unknown_gateway_class_is_generic() {
 
 #[test]
 fn it_is_activated_by_a_ready_pod_of_an_active_model() {
-    let model = model(json!({"backend": {"name": "b", "type": "vLLM"}}));
+    let model = model(&json!({"backend": {"name": "b", "type": "vLLM"}}));
     let mut cluster = cluster();
     cluster.pods = vec![pod("demo-b", false)];
     assert!(

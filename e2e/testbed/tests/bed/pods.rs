@@ -65,7 +65,7 @@ async fn a_pod_has_its_environment_volumes_and_service_account() {
           containers:
           - name: one
             image: busybox:1
-            workingDir: /work/dir
+            workingDir: /srv/dir
             command: [sh, -c]
             args:
             - |
@@ -74,7 +74,7 @@ async fn a_pod_has_its_environment_volumes_and_service_account() {
               test "$LABEL $COLOR $HOSTNAME $(hostname)" = "b green p p"
               test "$(cat /etc/settings/a/shade)" = green
               test ! -e /etc/settings/other
-              test "$(pwd)" = /work/dir
+              test "$(pwd)" = /srv/dir
               ! touch /usr/x
               ! touch /x
               echo hello >/shared/file
@@ -92,7 +92,7 @@ async fn a_pod_has_its_environment_volumes_and_service_account() {
             volumeMounts:
             - {name: settings, mountPath: /etc/settings}
             - {name: shared, mountPath: /shared}
-            - {name: shared, mountPath: /work/dir, subPath: sub}
+            - {name: shared, mountPath: /srv/dir, subPath: sub}
           - name: two
             image: busybox:1
             command: [sh, -c, sleep 1000]
