@@ -10,9 +10,11 @@ pub mod exposure;
 pub mod names;
 pub mod observe;
 pub mod ownership;
+pub mod plan;
 pub mod provider;
 pub mod topology;
 
 pub use config::Config;
 pub use exposure::Exposure;
+pub use plan::Plan;
 pub use topology::Topology;

@@ -1,7 +1,7 @@
 //! A stand-in for Istio's control plane: it turns Gateway API objects into configuration of one real Envoy
 //! and writes the statuses that Istio writes. For the end-to-end tests.
 //!
-//! Watching and writing ([`run`]) are apart from the translation ([`translate`]), which knows neither a
+//! Watching and writing ([`run()`]) are apart from the translation ([`translate`]), which knows neither a
 //! client nor a clock.
 
 mod address;

@@ -1,0 +1,222 @@
+//! The objects that should exist for an exposure, complete as they are sent.
+//!
+//! Every default that the API server would fill in is spelled out: a created object is recorded as ours
+//! with its defaults, and what we own must be exactly what we want ([`crate::ownership`]).
+
+mod config_map;
+mod deployment;
+mod destination_rule;
+mod http_route;
+mod inference_model_rewrite;
+mod inference_objective;
+mod inference_pool;
+mod role_binding;
+mod service;
+mod service_account;
+
+use std::collections::BTreeMap;
+
+use kthena_bridge_api::DOMAIN;
+use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, LABEL_MODEL, MANAGED_BY};
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::exposure::{ENDPOINT_PICKER_PORT, EndpointPicker, Exposure};
+use crate::observe::Cluster;
+use crate::ownership::{self, Digest};
+use crate::topology::Topology;
+
+/// Port of the endpoint picker's gRPC health service.
+const HEALTH_PORT: u16 = 9003;
+/// Port of the endpoint picker's metrics.
+const METRICS_PORT: u16 = 9090;
+
+/// What should exist.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The objects, in the order of their kinds.
+    pub objects: Vec<Desired>,
+    /// Kinds that are needed and not served.
+    pub missing: Vec<ChildKind>,
+    /// Kinds whose objects are neither written nor removed for now.
+    pub kept: Vec<ChildKind>,
+}
+
+/// An object that should exist.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Desired {
+    /// Its kind.
+    pub kind: ChildKind,
+    /// Its name; it is in its owner's namespace.
+    pub name: String,
+    /// The whole object.
+    pub object: Value,
+    /// Of the fields that are ours.
+    pub digest: Digest,
+}
+
+impl Desired {
+    fn new(kind: ChildKind, object: Value) -> Self {
+        Self {
+            kind,
+            name: object["metadata"]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+            digest: ownership::desired(&object),
+            object,
+        }
+    }
+}
+
+/// What every builder of a kind is given.
+struct Input<'a> {
+    exposure: &'a Exposure,
+    topology: &'a Topology,
+    config: &'a Config,
+}
+
+/// Builds the objects that should exist. It cannot fail: what could was found out before.
+pub fn build(
+    exposure: &Exposure,
+    topology: &Topology,
+    config: &Config,
+    cluster: &impl Cluster,
+) -> Plan {
+    let input = Input {
+        exposure,
+        topology,
+        config,
+    };
+    let mut plan = Plan::default();
+    let asks_picker = topology.asks_picker();
+    let runs_picker = asks_picker && exposure.endpoint_picker == EndpointPicker::Managed;
+    let rewritten = input.rewritten();
+    // Without knowing what the engine serves, a rewrite that exists may still be right.
+    if topology.served_names.is_empty() {
+        plan.kept.push(ChildKind::InferenceModelRewrite);
+    }
+    for kind in ChildKind::ALL {
+        let wanted = match kind {
+            ChildKind::ServiceAccount
+            | ChildKind::RoleBinding
+            | ChildKind::ConfigMap
+            | ChildKind::Service
+            | ChildKind::Deployment => runs_picker,
+            ChildKind::InferencePool => true,
+            ChildKind::DestinationRule => {
+                runs_picker
+                    && topology
+                        .gateways
+                        .iter()
+                        .any(|g| g.provider.destination_rule)
+            }
+            ChildKind::InferenceObjective => asks_picker && exposure.priority.is_some(),
+            ChildKind::InferenceModelRewrite => asks_picker && !rewritten.is_empty(),
+            ChildKind::HTTPRoute => topology.activated,
+        };
+        if !wanted {
+            continue;
+        }
+        if !cluster.serves(kind) {
+            plan.missing.push(kind);
+            continue;
+        }
+        let object = match kind {
+            ChildKind::ServiceAccount => service_account::build(&input),
+            ChildKind::RoleBinding => role_binding::build(&input),
+            ChildKind::ConfigMap => config_map::build(&input),
+            ChildKind::Service => service::build(&input),
+            ChildKind::InferencePool => inference_pool::build(&input, cluster),
+            ChildKind::Deployment => deployment::build(&input, cluster),
+            ChildKind::DestinationRule => destination_rule::build(&input),
+            ChildKind::InferenceObjective => inference_objective::build(&input),
+            ChildKind::InferenceModelRewrite => inference_model_rewrite::build(&input, &rewritten),
+            ChildKind::HTTPRoute => http_route::build(&input),
+        };
+        plan.objects.push(Desired::new(kind, object));
+    }
+    plan
+}
+
+impl Input<'_> {
+    /// `apiVersion`, `kind` and `metadata` of an object of this kind.
+    fn head(&self, kind: ChildKind, name: &str) -> Value {
+        let owner = &self.topology.owner;
+        let mut head = json!({
+            "apiVersion": kind.api_version(),
+            "kind": kind.as_str(),
+            "metadata": {
+                "name": name,
+                "namespace": owner.namespace,
+                "labels": {LABEL_MANAGED_BY: MANAGED_BY, LABEL_MODEL: self.topology.names.model},
+            },
+        });
+        if !owner.uid.is_empty() {
+            head["metadata"]["ownerReferences"] = json!([{
+                "apiVersion": "workload.serving.volcano.sh/v1alpha1",
+                "kind": "ModelBooster",
+                "name": owner.name,
+                "uid": owner.uid,
+                "controller": true,
+                // OpenShift asks for a right on the owner's finalizers otherwise.
+                "blockOwnerDeletion": false,
+            }]);
+        }
+        head
+    }
+
+    /// The pods of the endpoint picker.
+    fn picker_labels(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([(
+            format!("{DOMAIN}/endpoint-picker"),
+            self.topology.names.picker.clone(),
+        )])
+    }
+
+    /// The Service of the endpoint picker, and its port.
+    fn picker_service(&self) -> (&str, u16) {
+        match &self.exposure.endpoint_picker {
+            EndpointPicker::Managed => (&self.topology.names.picker, ENDPOINT_PICKER_PORT),
+            EndpointPicker::Service { name, port } => (name, *port),
+        }
+    }
+
+    /// The names that clients may send.
+    fn model_names(&self) -> Vec<String> {
+        let mut names = match &self.exposure.model_names {
+            Some(names) => names.clone(),
+            None => std::iter::once(&self.topology.owner.name)
+                .chain(&self.topology.served_names)
+                .cloned()
+                .collect(),
+        };
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// The names that clients may send and the engine does not serve; none while that is not known.
+    fn rewritten(&self) -> Vec<String> {
+        let served = &self.topology.served_names;
+        if served.is_empty() {
+            return Vec::new();
+        }
+        self.model_names()
+            .into_iter()
+            .filter(|name| !served.contains(name))
+            .collect()
+    }
+
+    /// A reference to the Model's pool from an object of the inference extension.
+    fn pool_ref(&self) -> Value {
+        json!({
+            "group": ChildKind::InferencePool.group(),
+            "kind": ChildKind::InferencePool.as_str(),
+            "name": self.topology.names.model,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
