@@ -6,6 +6,7 @@
 )]
 
 mod by_hand;
+mod planned;
 mod pods;
 
 use std::time::Duration;
