@@ -65,10 +65,9 @@ async fn create(client: &Client, namespace: &str, desired: &Desired) -> Value {
     *request.uri_mut() = format!("{}&fieldValidation=Strict", request.uri())
         .parse()
         .unwrap();
-    match client.request(request).await {
-        Ok(created) => created,
-        Err(error) => panic!("{} {} is refused: {error}", desired.kind, desired.name),
-    }
+    let refused =
+        |error: &kube::Error| eprintln!("{} {} is refused: {error}", desired.kind, desired.name);
+    client.request(request).await.inspect_err(refused).unwrap()
 }
 
 async fn all_are_admitted(provider: &str, annotations: &[(&str, &str)]) {

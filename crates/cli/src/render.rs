@@ -1,0 +1,116 @@
+//! `kthena-bridge render`: the plan of the operator, offline.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use kthena_bridge_api::annotation;
+use kthena_bridge_core::exposure::InvalidAnnotations;
+use kthena_bridge_core::provider::{self, Provider};
+use kthena_bridge_core::topology::NotAccepted;
+use kthena_bridge_core::{Config, Exposure, Topology, plan};
+
+use crate::input::{self, Input};
+
+/// Arguments of `render`.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// File with a ModelBooster, and its ModelServing and ModelServer if they are at hand; - is standard input.
+    #[arg(short = 'f', long = "filename", required = true)]
+    filename: Vec<String>,
+    /// Gateways to attach to: [namespace/]name[:listener], comma-separated. Implies exposing.
+    #[arg(long)]
+    gateway: Option<String>,
+    /// The implementation of the Gateways.
+    #[arg(long, default_value = provider::GENERIC.name, value_parser = PossibleValuesParser::new(provider::ALL.map(|p| p.name)))]
+    provider: String,
+    /// The namespace of objects that name none.
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+    /// The operator's configuration file.
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
+/// Why nothing is rendered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Input(#[from] input::Error),
+    #[error("{file}: {problem}")]
+    Config { file: String, problem: String },
+    #[error("there is no ModelBooster in {0}")]
+    NoModel(String),
+    #[error("{0}: the Model is not exposed; give --gateway, or annotate it with {expose}: \"true\"", expose = annotation::EXPOSE)]
+    NotExposed(String),
+    #[error("{0}: no Gateway is named; give --gateway, or annotate the Model with {gateway}", gateway = annotation::GATEWAY)]
+    NoGateway(String),
+    #[error("{0}: {1}")]
+    Annotations(String, InvalidAnnotations),
+    #[error("{0}: {1}")]
+    Topology(String, NotAccepted),
+    #[error("writing to standard output: {0}")]
+    Write(#[from] std::io::Error),
+    #[error("writing YAML: {0}")]
+    Yaml(#[from] serde_yaml::Error),
+}
+
+/// Prints the objects of every Model, or nothing at all.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
+    let yaml = render(arguments)?;
+    std::io::stdout().write_all(yaml.as_bytes())?;
+    Ok(())
+}
+
+fn render(arguments: &Arguments) -> Result<String, Error> {
+    let config = config(arguments)?;
+    let provider = Provider::named(&arguments.provider).unwrap_or(&provider::GENERIC);
+    let mut input = Input::read(&arguments.filename, &arguments.namespace)?;
+    // What a current installation has.
+    input.objects.inference_extension = Some("v1.5.0".to_owned());
+    if input.models.is_empty() {
+        return Err(Error::NoModel(arguments.filename.join(", ")));
+    }
+    let mut yaml = String::new();
+    for (at, model) in &input.models {
+        let mut annotations = model.metadata.annotations.clone().unwrap_or_default();
+        if let Some(gateway) = &arguments.gateway {
+            annotations.insert(annotation::EXPOSE.to_owned(), "true".to_owned());
+            annotations.insert(annotation::GATEWAY.to_owned(), gateway.clone());
+        }
+        let of = |field: &Option<String>| field.clone().unwrap_or_default();
+        let (namespace, name) = (of(&model.metadata.namespace), of(&model.metadata.name));
+        let exposure = Exposure::parse(&namespace, &name, &annotations, &config)
+            .map_err(|e| Error::Annotations(at.clone(), e))?
+            .ok_or_else(|| Error::NotExposed(at.clone()))?;
+        if exposure.gateways.is_empty() {
+            return Err(Error::NoGateway(at.clone()));
+        }
+        let topology = Topology::offline(&exposure, model, &input.objects, provider)
+            .map_err(|e| Error::Topology(at.clone(), e))?;
+        if model.metadata.uid.is_none() {
+            eprintln!(
+                "note: {at}: the Model has no metadata.uid, so the objects have no owner references"
+            );
+        }
+        for desired in plan::build(&exposure, &topology, &config, &input.objects).objects {
+            yaml.push_str("---\n");
+            yaml.push_str(&serde_yaml::to_string(&desired.object)?);
+        }
+    }
+    Ok(yaml)
+}
+
+fn config(arguments: &Arguments) -> Result<Config, Error> {
+    let Some(path) = &arguments.config else {
+        return Ok(Config::default());
+    };
+    let problem = |problem: String| Error::Config {
+        file: path.display().to_string(),
+        problem,
+    };
+    let text = std::fs::read_to_string(path).map_err(|e| problem(e.to_string()))?;
+    serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(&text))
+        .map_err(|e| problem(format!("field {}: {}", e.path(), e.inner())))
+}
