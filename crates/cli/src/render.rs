@@ -19,8 +19,8 @@ pub(crate) struct Arguments {
     /// File with a ModelBooster, and its ModelServing and ModelServer if they are at hand; - is standard input.
     #[arg(short = 'f', long = "filename", required = true)]
     filename: Vec<String>,
-    /// Gateways to attach to: [namespace/]name[:listener], comma-separated. Implies exposing.
-    #[arg(long)]
+    /// Gateways to attach to, separated by commas. Implies exposing.
+    #[arg(long, value_name = "[NAMESPACE/]NAME[:LISTENER]")]
     gateway: Option<String>,
     /// The implementation of the Gateways.
     #[arg(long, default_value = provider::GENERIC.name, value_parser = PossibleValuesParser::new(provider::ALL.map(|p| p.name)))]

@@ -1,5 +1,10 @@
 //! The `render` command as a user runs it.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of tests, which Clippy does not see as tests"
+)]
+
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
