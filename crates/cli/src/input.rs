@@ -57,13 +57,13 @@ impl Input {
                     document: index + 1,
                 };
                 let value = Value::deserialize(document).map_err(|e| at.problem(e.to_string()))?;
-                input.add(&at, value, namespace)?;
+                input.add(&at, &value, namespace)?;
             }
         }
         Ok(input)
     }
 
-    fn add(&mut self, at: &At<'_>, value: Value, namespace: &str) -> Result<(), Error> {
+    fn add(&mut self, at: &At<'_>, value: &Value, namespace: &str) -> Result<(), Error> {
         if value.is_null() {
             return Ok(());
         }
@@ -73,15 +73,15 @@ impl Input {
         match kind {
             "ModelBooster" => self
                 .models
-                .push((at.to_string(), at.object(&value, namespace)?)),
+                .push((at.to_string(), at.object(value, namespace)?)),
             "ModelServing" => self
                 .objects
                 .servings
-                .push(Arc::new(at.object(&value, namespace)?)),
+                .push(Arc::new(at.object(value, namespace)?)),
             "ModelServer" => self
                 .objects
                 .servers
-                .push(Arc::new(at.object(&value, namespace)?)),
+                .push(Arc::new(at.object(value, namespace)?)),
             other => eprintln!("note: {at}: {other} is not used"),
         }
         Ok(())
