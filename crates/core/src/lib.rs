@@ -12,6 +12,7 @@ pub mod observe;
 pub mod ownership;
 pub mod plan;
 pub mod provider;
+pub mod report;
 pub mod topology;
 
 pub use config::Config;

@@ -1,0 +1,383 @@
+//! Whether a request sent now reaches a ready pod of the Model.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kthena_bridge_api::child::ChildKind;
+use kthena_bridge_api::condition::Reason;
+use kthena_bridge_api::gateway::{Gateway, ParentReference, ParentStatus};
+use kthena_bridge_api::kthena::ModelBooster;
+
+use super::{Cause, Outcome, Verdict};
+use crate::config::FailureMode;
+use crate::names::Names;
+use crate::observe::{Child, Cluster, Detail};
+use crate::provider::{Provider, Reports};
+use crate::topology::Owner;
+
+/// How long a silence counts as "not yet".
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A cause that stands in the way, or a note to a success.
+type Check = Result<(), Verdict>;
+
+pub(super) fn verdict(
+    model: &ModelBooster,
+    outcome: Outcome<'_>,
+    cluster: &impl Cluster,
+    now: Timestamp,
+) -> (Verdict, Option<Duration>) {
+    let owner = Owner::of(&model.metadata);
+    let names = Names::of(&owner.name);
+    let child = |kind, name: &str| {
+        cluster
+            .child(kind, &owner.namespace, name)
+            .filter(|c| c.belongs_to(&owner.uid, &names.model))
+    };
+    let live = Live {
+        model,
+        outcome,
+        namespace: &owner.namespace,
+        pool: child(ChildKind::InferencePool, &names.model),
+        picker: child(ChildKind::Deployment, &names.picker),
+        route: child(ChildKind::HTTPRoute, &names.model),
+        rewrites: child(ChildKind::InferenceModelRewrite, &names.model).is_some(),
+    };
+    let found = live.check(cluster);
+    let found = match found {
+        Err(pending) if pending.reason == Reason::Pending => {
+            let since = [&live.pool, &live.route]
+                .into_iter()
+                .flatten()
+                .filter_map(|c| c.metadata.creation_timestamp.as_ref())
+                .map(|t| t.0)
+                .max();
+            let left = since.map(|since| {
+                PATIENCE.saturating_sub(
+                    Duration::try_from(now.duration_since(since)).unwrap_or_default(),
+                )
+            });
+            match left {
+                Some(Duration::ZERO) => Err(Verdict::new(Reason::NotReported, pending.message)),
+                left => return (pending, left),
+            }
+        }
+        found => found,
+    };
+    let verdict = match found {
+        Ok(note) => Verdict::new(Reason::Programmed, note),
+        Err(verdict) => verdict,
+    };
+    (verdict, None)
+}
+
+/// The live objects of one Model.
+struct Live<'a> {
+    model: &'a ModelBooster,
+    outcome: Outcome<'a>,
+    namespace: &'a str,
+    pool: Option<std::sync::Arc<Child>>,
+    picker: Option<std::sync::Arc<Child>>,
+    route: Option<std::sync::Arc<Child>>,
+    rewrites: bool,
+}
+
+impl Live<'_> {
+    /// The message of success, or the first cause in the chain.
+    fn check(&self, cluster: &impl Cluster) -> Result<String, Verdict> {
+        if let Outcome::Applied { failures, .. } = self.outcome
+            && let Some(failure) = failures.iter().find(|f| f.cause == Cause::Other)
+        {
+            return Err(Verdict::new(
+                Reason::ApplyFailed,
+                format!(
+                    "{} {}/{}: {}",
+                    failure.kind, self.namespace, failure.name, failure.message
+                ),
+            ));
+        }
+        let (Some(pool), Some(route)) = (&self.pool, &self.route) else {
+            return Err(self.not_attached());
+        };
+        let (
+            Detail::Pool {
+                selector,
+                failure_mode,
+                parents: pool_parents,
+                ..
+            },
+            Detail::Route {
+                parent_refs,
+                parents,
+            },
+        ) = (&pool.detail, &route.detail)
+        else {
+            return Err(self.not_attached());
+        };
+        if !cluster
+            .pods(self.namespace, selector)
+            .iter()
+            .any(|p| p.ready)
+        {
+            return Err(self.failed().unwrap_or_else(|| {
+                let labels: Vec<String> =
+                    selector.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                Verdict::new(
+                    Reason::NoReadyEndpoints,
+                    format!(
+                        "no pod in namespace {} with the labels {} is ready",
+                        self.namespace,
+                        labels.join(",")
+                    ),
+                )
+            }));
+        }
+        let attached: Vec<Attached<'_>> = parent_refs
+            .iter()
+            .map(|reference| Attached::find(reference, self.namespace, cluster))
+            .collect();
+        let mut note = "a request sent now reaches a ready pod".to_owned();
+        if attached.iter().any(|a| a.provider.asks_picker) {
+            self.served_name()?;
+            if let Err(down) = self.picker_is_ready() {
+                if failure_mode != FailureMode::FailOpen.as_str() || self.rewrites {
+                    return Err(down);
+                }
+                note = format!("{note}, but of no choice: {} (FailOpen)", down.message);
+            }
+        }
+        // The route before the pool: a Gateway that refuses the route says so of the pool, too.
+        for gateway in &attached {
+            gateway.accepts_route(route, parents)?;
+        }
+        for gateway in &attached {
+            gateway.accepts_pool(pool, pool_parents)?;
+        }
+        for gateway in &attached {
+            gateway.is_programmed()?;
+        }
+        Ok(note)
+    }
+
+    /// Why there is no route.
+    fn not_attached(&self) -> Verdict {
+        match self.outcome {
+            Outcome::Applied { topology, .. } if topology.activated => {
+                Verdict::new(Reason::Pending, "the objects were written just now")
+            }
+            Outcome::Applied { .. } => self.failed().unwrap_or_else(|| {
+                Verdict::new(
+                    Reason::WaitingForModel,
+                    "the route is made when Kthena says Active=True and a pod is ready; see the conditions \
+                     of Kthena on this object",
+                )
+            }),
+            _ => Verdict::new(Reason::WaitingForModel, "nothing is served; see the condition Accepted"),
+        }
+    }
+
+    /// Kthena never clears `Failed`, so it counts only while the Model is not active.
+    fn failed(&self) -> Option<Verdict> {
+        let conditions = &self.model.status.as_ref()?.conditions;
+        let failed = conditions
+            .iter()
+            .find(|c| c.type_ == "Failed" && c.status == "True")?;
+        let active = conditions
+            .iter()
+            .any(|c| c.type_ == "Active" && c.status == "True");
+        (!active).then(|| {
+            Verdict::new(
+                Reason::ModelFailed,
+                format!("Kthena reports: {}", failed.message),
+            )
+        })
+    }
+
+    fn served_name(&self) -> Check {
+        match self.outcome {
+            Outcome::Applied { topology, .. } if topology.served_names.is_empty() => {
+                Err(Verdict::new(
+                    Reason::ServedNameUnknown,
+                    "the engine's command in the ModelServing has neither --served-model-name nor --model; set \
+                 served-model-name in the worker's config",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn picker_is_ready(&self) -> Check {
+        // Somebody else's picker shows in the pool's ResolvedRefs only.
+        let Some(picker) = &self.picker else {
+            return Ok(());
+        };
+        match picker.detail {
+            Detail::Deployment {
+                ready,
+                observed_generation,
+            } if ready > 0
+                && observed_generation >= picker.metadata.generation.unwrap_or_default() =>
+            {
+                Ok(())
+            }
+            _ => Err(Verdict::new(
+                Reason::EndpointPickerNotReady,
+                format!(
+                    "Deployment {}/{} has no ready replica; see its pods",
+                    self.namespace,
+                    picker.name()
+                ),
+            )),
+        }
+    }
+}
+
+/// A parentRef of the route with the Gateway that it names.
+struct Attached<'a> {
+    reference: &'a ParentReference,
+    namespace: String,
+    gateway: Option<std::sync::Arc<Gateway>>,
+    provider: &'static Provider,
+}
+
+impl<'a> Attached<'a> {
+    fn find(reference: &'a ParentReference, own_namespace: &str, cluster: &impl Cluster) -> Self {
+        let namespace = reference
+            .namespace
+            .clone()
+            .unwrap_or_else(|| own_namespace.to_owned());
+        let gateway = cluster.gateway(&namespace, &reference.name);
+        let class = gateway
+            .as_ref()
+            .and_then(|g| cluster.gateway_class(&g.spec.gateway_class_name));
+        Self {
+            provider: Provider::of_controller(
+                class.as_ref().map_or("", |c| &c.spec.controller_name),
+            ),
+            reference,
+            namespace,
+            gateway,
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("Gateway {}/{}", self.namespace, self.reference.name)
+    }
+
+    /// Whether a report speaks of this Gateway, whatever group it writes (Istio writes its own).
+    fn is(&self, parent: &ParentReference, own_namespace: &str) -> bool {
+        parent.name == self.reference.name
+            && parent.namespace.as_deref().unwrap_or(own_namespace) == self.namespace
+            && parent.kind.as_deref().unwrap_or("Gateway") == "Gateway"
+    }
+
+    fn accepts_pool(&self, pool: &Child, parents: &[ParentStatus]) -> Check {
+        if self.provider.reports_pool == Reports::Never {
+            return Ok(());
+        }
+        let parent = parents
+            .iter()
+            .find(|p| self.is(&p.parent_ref, pool.namespace()));
+        self.judge(
+            pool,
+            parent,
+            Reason::PoolNotAccepted,
+            Reason::PoolNotResolved,
+        )
+    }
+
+    fn accepts_route(&self, route: &Child, parents: &[ParentStatus]) -> Check {
+        if self.provider.reports_route == Reports::Never {
+            return Ok(());
+        }
+        let parent = parents.iter().find(|p| {
+            self.is(&p.parent_ref, route.namespace())
+                && p.parent_ref.section_name == self.reference.section_name
+        });
+        self.judge(
+            route,
+            parent,
+            Reason::RouteNotAccepted,
+            Reason::RouteNotResolved,
+        )
+    }
+
+    /// `Accepted` and `ResolvedRefs` in what this Gateway says of an object.
+    fn judge(
+        &self,
+        child: &Child,
+        parent: Option<&ParentStatus>,
+        not_accepted: Reason,
+        not_resolved: Reason,
+    ) -> Check {
+        let object = format!("{} {}/{}", child.kind, child.namespace(), child.name());
+        let generation = child.metadata.generation.unwrap_or_default();
+        let said = parent.map_or(&[][..], |p| &p.conditions);
+        for (wanted, reason) in [("Accepted", not_accepted), ("ResolvedRefs", not_resolved)] {
+            match said.iter().find(|c| c.type_ == wanted) {
+                Some(c)
+                    if c.observed_generation.is_none_or(|g| g >= generation)
+                        && c.status != "Unknown" =>
+                {
+                    if c.status != "True" {
+                        return Err(Verdict::new(
+                            reason,
+                            format!(
+                                "{} says of {object}: {}: {}",
+                                self.name(),
+                                c.reason,
+                                c.message
+                            ),
+                        ));
+                    }
+                }
+                _ => {
+                    return Err(Verdict::new(
+                        Reason::Pending,
+                        format!("{} has not reported on {object}", self.name()),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_programmed(&self) -> Check {
+        let Some(gateway) = &self.gateway else {
+            return Err(Verdict::new(
+                Reason::GatewayNotProgrammed,
+                format!("{} does not exist", self.name()),
+            ));
+        };
+        if self.provider.reports_route == Reports::Never {
+            return Ok(());
+        }
+        let status = gateway.status.as_ref();
+        let programmed =
+            |conditions: &[Condition]| conditions.iter().find(|c| c.type_ == "Programmed").cloned();
+        let listeners = status.iter().flat_map(|s| &s.listeners);
+        let listeners = listeners.filter(|l| {
+            self.reference
+                .section_name
+                .as_ref()
+                .is_none_or(|n| *n == l.name)
+        });
+        let said = std::iter::once(programmed(status.map_or(&[], |s| &s.conditions)))
+            .chain(listeners.map(|l| programmed(&l.conditions)));
+        for condition in said.flatten() {
+            if condition.status != "True" {
+                return Err(Verdict::new(
+                    Reason::GatewayNotProgrammed,
+                    format!(
+                        "{} says: {}: {}",
+                        self.name(),
+                        condition.reason,
+                        condition.message
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,221 @@
+//! Against what a real Istio wrote.
+
+use std::sync::Arc;
+
+use kthena_bridge_api::gateway::{Gateway, GatewayClass, GatewayClassSpec};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::Config;
+use crate::observe::{Child, Objects, Pod};
+
+/// The recordings that the stand-in gateway is tested with.
+macro_rules! recorded {
+    ($name:literal) => {
+        serde_json::from_str::<Value>(include_str!(concat!(
+            "../../../../e2e/stand-in-gateway/recorded/istio-1.31.0-rc.0/",
+            $name,
+            ".json"
+        )))
+        .unwrap()
+    };
+}
+
+fn model(conditions: &Value) -> ModelBooster {
+    serde_json::from_value(json!({
+        "apiVersion": "workload.serving.volcano.sh/v1alpha1",
+        "kind": "ModelBooster",
+        "metadata": {"namespace": "default", "name": "demo", "uid": "u1"},
+        "spec": {"backend": {"name": "b", "type": "vLLM"}},
+        "status": {"conditions": conditions},
+    }))
+    .unwrap()
+}
+
+fn active() -> Value {
+    json!([{"type": "Active", "status": "True", "reason": "ModelAvailable", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}])
+}
+
+fn add(cluster: &mut Objects, kind: ChildKind, name: &str, from: &Value) {
+    let mut object = from.clone();
+    object["metadata"] = json!({
+        "name": name, "namespace": "default", "generation": from["generation"],
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "ownerReferences": [{"apiVersion": "v1", "kind": "ModelBooster", "name": "demo", "uid": "u1"}],
+    });
+    let child = Child::reduce(kind, &object);
+    cluster.children.insert(
+        (kind, "default".to_owned(), name.to_owned()),
+        Arc::new(child),
+    );
+}
+
+/// The Model of a recording, with a ready pod and a ready endpoint picker.
+fn cluster(recording: &Value, ready: bool) -> Objects {
+    let mut cluster = Objects {
+        gateway_classes: vec![Arc::new(GatewayClass::new(
+            "istio",
+            GatewayClassSpec {
+                controller_name: "istio.io/gateway-controller".to_owned(),
+            },
+        ))],
+        ..Objects::default()
+    };
+    if !recording["gateway"].is_null() {
+        let mut gateway = recording["gateway"].clone();
+        gateway["metadata"] = json!({"namespace": "default", "name": "inference-gateway"});
+        cluster.gateways.push(Arc::new(
+            serde_json::from_value::<Gateway>(gateway).unwrap(),
+        ));
+    }
+    add(
+        &mut cluster,
+        ChildKind::HTTPRoute,
+        "demo",
+        &recording["httproute"],
+    );
+    if !recording["inferencepool"].is_null() {
+        add(
+            &mut cluster,
+            ChildKind::InferencePool,
+            "demo",
+            &recording["inferencepool"],
+        );
+        let mut pod = Pod {
+            ready,
+            ..Pod::default()
+        };
+        pod.metadata.namespace = Some("default".to_owned());
+        pod.metadata.labels = serde_json::from_value(
+            recording["inferencepool"]["spec"]["selector"]["matchLabels"].clone(),
+        )
+        .unwrap();
+        cluster.pods.push(Arc::new(pod));
+    }
+    picker(&mut cluster, 1);
+    cluster
+}
+
+fn picker(cluster: &mut Objects, ready: i32) {
+    let deployment =
+        json!({"generation": 1, "status": {"readyReplicas": ready, "observedGeneration": 1}});
+    add(cluster, ChildKind::Deployment, "demo-epp", &deployment);
+}
+
+/// The conditions with annotations that are not understood: only what is live can tell.
+fn report(cluster: &Objects, conditions: Value, now: &str) -> Report {
+    let annotations = [("kthena-bridge.io/expose".to_owned(), "yes".to_owned())].into();
+    let invalid = Exposure::parse("default", "demo", &annotations, &Config::default()).unwrap_err();
+    self::conditions(
+        &model(conditions),
+        Outcome::Invalid(&invalid),
+        cluster,
+        now.parse().unwrap(),
+    )
+}
+
+const SOON: &str = "2026-01-01T00:00:01Z";
+
+#[test]
+fn what_istio_reports_is_told() {
+    for (recording, reason) in [
+        (recorded!("ok"), Reason::Programmed),
+        (
+            recorded!("endpoint-picker-service-missing"),
+            Reason::PoolNotResolved,
+        ),
+        (recorded!("listener-missing"), Reason::RouteNotAccepted),
+        (recorded!("namespace-not-allowed"), Reason::RouteNotAccepted),
+        (recorded!("gateway-missing"), Reason::Pending),
+    ] {
+        let report = report(&cluster(&recording, true), active(), SOON);
+        assert_eq!(report.accepted.reason, Reason::InvalidAnnotation);
+        assert_eq!(
+            report.programmed.reason, reason,
+            "{}: {report:#?}",
+            recording["scenario"]
+        );
+    }
+}
+
+#[test]
+fn a_silence_becomes_a_reason() {
+    let silent = cluster(&recorded!("gateway-missing"), true);
+    let pending = report(&silent, active(), SOON);
+    assert_eq!(pending.again_in, Some(Duration::from_secs(29)));
+    let silent = report(&silent, active(), "2026-01-01T00:00:30Z");
+    assert_eq!(
+        (silent.programmed.reason, silent.again_in),
+        (Reason::NotReported, None)
+    );
+}
+
+#[test]
+fn a_gateway_that_is_not_programmed_serves_nothing() {
+    let mut recording = recorded!("ok");
+    recording["gateway"]["status"] = recorded!("gateway-infra-shared")["status"].clone();
+    let report = report(&cluster(&recording, true), active(), SOON);
+    assert_eq!(
+        report.programmed.reason,
+        Reason::GatewayNotProgrammed,
+        "{report:#?}"
+    );
+    assert!(
+        report.programmed.message.contains("AddressNotUsable"),
+        "{report:#?}"
+    );
+}
+
+#[test]
+fn an_old_report_is_no_report() {
+    let mut recording = recorded!("ok");
+    recording["httproute"]["generation"] = 2.into();
+    let report = report(&cluster(&recording, true), active(), SOON);
+    assert_eq!(report.programmed.reason, Reason::Pending);
+}
+
+#[test]
+fn no_ready_pod_comes_before_everything_behind_it() {
+    let cluster = cluster(&recorded!("listener-missing"), false);
+    assert_eq!(
+        report(&cluster, active(), SOON).programmed.reason,
+        Reason::NoReadyEndpoints
+    );
+    let failed = json!([{"type": "Failed", "status": "True", "reason": "ModelAbnormal", "message": "no image", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+    let report = report(&cluster, failed, SOON);
+    assert_eq!(report.programmed.reason, Reason::ModelFailed);
+    assert!(report.programmed.message.contains("no image"));
+}
+
+#[test]
+fn a_picker_outage_is_a_note_only_where_requests_need_no_picker() {
+    let mut open = recorded!("ok");
+    open["inferencepool"]["spec"]["endpointPickerRef"]["failureMode"] = "FailOpen".into();
+    let mut cluster = cluster(&open, true);
+    picker(&mut cluster, 0);
+    let told = report(&cluster, active(), SOON);
+    assert_eq!(told.programmed.reason, Reason::Programmed);
+    assert!(
+        told.programmed
+            .message
+            .contains("demo-epp has no ready replica"),
+        "{told:#?}"
+    );
+    add(
+        &mut cluster,
+        ChildKind::InferenceModelRewrite,
+        "demo",
+        &json!({"generation": 1}),
+    );
+    assert_eq!(
+        report(&cluster, active(), SOON).programmed.reason,
+        Reason::EndpointPickerNotReady
+    );
+
+    let mut closed = self::cluster(&recorded!("ok"), true);
+    picker(&mut closed, 0);
+    assert_eq!(
+        report(&closed, active(), SOON).programmed.reason,
+        Reason::EndpointPickerNotReady
+    );
+}
