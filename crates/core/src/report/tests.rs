@@ -103,7 +103,7 @@ fn picker(cluster: &mut Objects, ready: i32) {
 }
 
 /// The conditions with annotations that are not understood: only what is live can tell.
-fn report(cluster: &Objects, conditions: Value, now: &str) -> Report {
+fn report(cluster: &Objects, conditions: &Value, now: &str) -> Report {
     let annotations = [("kthena-bridge.io/expose".to_owned(), "yes".to_owned())].into();
     let invalid = Exposure::parse("default", "demo", &annotations, &Config::default()).unwrap_err();
     self::conditions(
@@ -128,7 +128,7 @@ fn what_istio_reports_is_told() {
         (recorded!("namespace-not-allowed"), Reason::RouteNotAccepted),
         (recorded!("gateway-missing"), Reason::Pending),
     ] {
-        let report = report(&cluster(&recording, true), active(), SOON);
+        let report = report(&cluster(&recording, true), &active(), SOON);
         assert_eq!(report.accepted.reason, Reason::InvalidAnnotation);
         assert_eq!(
             report.programmed.reason, reason,
@@ -141,9 +141,9 @@ fn what_istio_reports_is_told() {
 #[test]
 fn a_silence_becomes_a_reason() {
     let silent = cluster(&recorded!("gateway-missing"), true);
-    let pending = report(&silent, active(), SOON);
+    let pending = report(&silent, &active(), SOON);
     assert_eq!(pending.again_in, Some(Duration::from_secs(29)));
-    let silent = report(&silent, active(), "2026-01-01T00:00:30Z");
+    let silent = report(&silent, &active(), "2026-01-01T00:00:30Z");
     assert_eq!(
         (silent.programmed.reason, silent.again_in),
         (Reason::NotReported, None)
@@ -154,7 +154,7 @@ fn a_silence_becomes_a_reason() {
 fn a_gateway_that_is_not_programmed_serves_nothing() {
     let mut recording = recorded!("ok");
     recording["gateway"]["status"] = recorded!("gateway-infra-shared")["status"].clone();
-    let report = report(&cluster(&recording, true), active(), SOON);
+    let report = report(&cluster(&recording, true), &active(), SOON);
     assert_eq!(
         report.programmed.reason,
         Reason::GatewayNotProgrammed,
@@ -170,7 +170,7 @@ fn a_gateway_that_is_not_programmed_serves_nothing() {
 fn an_old_report_is_no_report() {
     let mut recording = recorded!("ok");
     recording["httproute"]["generation"] = 2.into();
-    let report = report(&cluster(&recording, true), active(), SOON);
+    let report = report(&cluster(&recording, true), &active(), SOON);
     assert_eq!(report.programmed.reason, Reason::Pending);
 }
 
@@ -178,11 +178,11 @@ fn an_old_report_is_no_report() {
 fn no_ready_pod_comes_before_everything_behind_it() {
     let cluster = cluster(&recorded!("listener-missing"), false);
     assert_eq!(
-        report(&cluster, active(), SOON).programmed.reason,
+        report(&cluster, &active(), SOON).programmed.reason,
         Reason::NoReadyEndpoints
     );
     let failed = json!([{"type": "Failed", "status": "True", "reason": "ModelAbnormal", "message": "no image", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
-    let report = report(&cluster, failed, SOON);
+    let report = report(&cluster, &failed, SOON);
     assert_eq!(report.programmed.reason, Reason::ModelFailed);
     assert!(report.programmed.message.contains("no image"));
 }
@@ -193,7 +193,7 @@ fn a_picker_outage_is_a_note_only_where_requests_need_no_picker() {
     open["inferencepool"]["spec"]["endpointPickerRef"]["failureMode"] = "FailOpen".into();
     let mut cluster = cluster(&open, true);
     picker(&mut cluster, 0);
-    let told = report(&cluster, active(), SOON);
+    let told = report(&cluster, &active(), SOON);
     assert_eq!(told.programmed.reason, Reason::Programmed);
     assert!(
         told.programmed
@@ -208,14 +208,14 @@ fn a_picker_outage_is_a_note_only_where_requests_need_no_picker() {
         &json!({"generation": 1}),
     );
     assert_eq!(
-        report(&cluster, active(), SOON).programmed.reason,
+        report(&cluster, &active(), SOON).programmed.reason,
         Reason::EndpointPickerNotReady
     );
 
     let mut closed = self::cluster(&recorded!("ok"), true);
     picker(&mut closed, 0);
     assert_eq!(
-        report(&closed, active(), SOON).programmed.reason,
+        report(&closed, &active(), SOON).programmed.reason,
         Reason::EndpointPickerNotReady
     );
 }
