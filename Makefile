@@ -23,6 +23,12 @@ test: prerequisites ## Every test, unit to end-to-end. The first run builds the 
 	cargo test --workspace --no-run
 	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox cargo test --workspace --offline
 
+.PHONY: demo
+demo: prerequisites ## Expose Kthena's example Model on the test bed, ask it, and take it back. KEEP=1 leaves it running.
+	parts=$$(e2e/parts/fetch)
+	cargo build --workspace --bins
+	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/debug/testbed demo $(if $(KEEP),--keep)
+
 .PHONY: bed
 bed: prerequisites ## Start the test bed and keep it until Ctrl-C; it prints how to reach it.
 	parts=$$(e2e/parts/fetch)

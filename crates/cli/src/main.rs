@@ -1,7 +1,9 @@
 //! `kthena-bridge`: exposes Kthena Models through the cluster's Gateway.
 
+mod config;
 mod input;
 mod render;
+mod run;
 
 use std::process::ExitCode;
 
@@ -17,6 +19,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the operator, in a cluster or, with a kubeconfig, outside of one.
+    Run(run::Arguments),
     /// Print the objects that a Model would be exposed with. Needs no cluster.
     Render(render::Arguments),
 }
@@ -25,12 +29,21 @@ enum Command {
 const EXIT_BAD_INPUT: u8 = 2;
 
 fn main() -> ExitCode {
-    let Command::Render(arguments) = Cli::parse().command;
-    match render::run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(EXIT_BAD_INPUT)
-        }
+    let failed = |error: &dyn std::error::Error, code: ExitCode| {
+        eprintln!("error: {error}");
+        code
+    };
+    match Cli::parse().command {
+        Command::Run(arguments) => match run::run(&arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error @ (run::Error::Config(_) | run::Error::Log(..))) => {
+                failed(&error, ExitCode::from(EXIT_BAD_INPUT))
+            }
+            Err(error) => failed(&error, ExitCode::FAILURE),
+        },
+        Command::Render(arguments) => match render::run(&arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
+        },
     }
 }

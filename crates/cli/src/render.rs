@@ -9,8 +9,9 @@ use kthena_bridge_api::annotation;
 use kthena_bridge_core::exposure::InvalidAnnotations;
 use kthena_bridge_core::provider::{self, Provider};
 use kthena_bridge_core::topology::NotAccepted;
-use kthena_bridge_core::{Config, Exposure, Topology, plan};
+use kthena_bridge_core::{Exposure, Topology, plan};
 
+use crate::config;
 use crate::input::{self, Input};
 
 /// Arguments of `render`.
@@ -38,8 +39,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Error {
     #[error(transparent)]
     Input(#[from] input::Error),
-    #[error("{file}: {problem}")]
-    Config { file: String, problem: String },
+    #[error(transparent)]
+    Config(#[from] config::Error),
     #[error("there is no ModelBooster in {0}")]
     NoModel(String),
     #[error("{0}: the Model is not exposed; give --gateway, or annotate it with {expose}: \"true\"", expose = annotation::EXPOSE)]
@@ -64,7 +65,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
 }
 
 fn render(arguments: &Arguments) -> Result<String, Error> {
-    let config = config(arguments)?;
+    let config = config::read(arguments.config.as_deref())?;
     let provider = Provider::named(&arguments.provider).unwrap_or(&provider::GENERIC);
     let mut input = Input::read(&arguments.filename, &arguments.namespace)?;
     // What a current installation has.
@@ -100,17 +101,4 @@ fn render(arguments: &Arguments) -> Result<String, Error> {
         }
     }
     Ok(yaml)
-}
-
-fn config(arguments: &Arguments) -> Result<Config, Error> {
-    let Some(path) = &arguments.config else {
-        return Ok(Config::default());
-    };
-    let problem = |problem: String| Error::Config {
-        file: path.display().to_string(),
-        problem,
-    };
-    let text = std::fs::read_to_string(path).map_err(|e| problem(e.to_string()))?;
-    serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(&text))
-        .map_err(|e| problem(format!("field {}: {}", e.path(), e.inner())))
 }

@@ -1,1 +1,23 @@
-//! Placeholder.
+//! The controller: watches the cluster, has `kthena-bridge-core` decide, and writes what differs.
+//!
+//! `observe` keeps what is watched, `watch` fills it, `reconcile` is the loop for one Model, `apply`
+//! writes its objects and `status` its conditions. Every watch has a task and a backoff of its
+//! own, so that one kind that is missing or forbidden does not slow the others down.
+
+mod apply;
+mod context;
+mod error;
+mod event;
+mod health;
+mod interest;
+mod metrics;
+mod observe;
+mod reconcile;
+mod request;
+mod retry;
+mod run;
+mod status;
+mod watch;
+
+pub use error::Error;
+pub use run::{Options, client, run};

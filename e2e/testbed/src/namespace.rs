@@ -95,7 +95,11 @@ pub(crate) async fn apply(
         .context(what)
 }
 
-impl Namespace<'_> {
+impl<'a> Namespace<'a> {
+    pub(crate) fn bed(&self) -> &'a TestBed {
+        self.bed
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name

@@ -1,5 +1,7 @@
 //! The test bed by hand: `e2e/sandbox target/debug/testbed up`.
 
+mod demo;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -16,6 +18,12 @@ struct Cli {
 enum Command {
     /// Start everything, say how to reach it, and wait for Ctrl-C or SIGTERM.
     Up,
+    /// Expose a Model, send it requests, and take it back.
+    Demo {
+        /// Leave everything running until Ctrl-C or SIGTERM.
+        #[arg(long)]
+        keep: bool,
+    },
 }
 
 #[tokio::main]
@@ -23,12 +31,13 @@ async fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| "info,kube_client=off".into()),
+                .unwrap_or_else(|_| "error".into()),
         )
         .with_writer(std::io::stderr)
         .init();
     let outcome = match Cli::parse().command {
         Command::Up => up().await,
+        Command::Demo { keep } => demo::run(keep).await,
     };
     if let Err(error) = outcome {
         eprintln!("{error}");

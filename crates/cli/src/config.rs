@@ -1,0 +1,27 @@
+//! The operator's configuration file.
+
+use std::path::Path;
+
+use kthena_bridge_core::Config;
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{file}: {problem}")]
+pub(crate) struct Error {
+    file: String,
+    problem: String,
+}
+
+/// Reads a file; the defaults where there is none.
+pub(crate) fn read(path: Option<&Path>) -> Result<Config, Error> {
+    let Some(path) = path else {
+        return Ok(Config::default());
+    };
+    let problem = |problem: String| Error {
+        file: path.display().to_string(),
+        problem,
+    };
+    let text = std::fs::read_to_string(path).map_err(|e| problem(e.to_string()))?;
+    serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(&text))
+        .map_err(|e| problem(format!("field {}: {}", e.path(), e.inner())))
+}

@@ -1,0 +1,89 @@
+//! `kthena-bridge run`: the operator.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use kthena_bridge_controller::{self as controller, Options};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::config;
+
+/// Arguments of `run`.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The operator's configuration file.
+    #[arg(long, env = "KTHENA_BRIDGE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, default_value = "0.0.0.0:8080", env = "KTHENA_BRIDGE_LISTEN")]
+    listen: SocketAddr,
+    /// How many Models are reconciled at the same time.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..), env = "KTHENA_BRIDGE_CONCURRENCY")]
+    concurrency: u16,
+    /// The form of the log.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "KTHENA_BRIDGE_LOG_FORMAT")]
+    log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or a list of target=level.
+    #[arg(long, default_value = "info", env = "KTHENA_BRIDGE_LOG")]
+    log: String,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Why the operator ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error("--log {0:?}: {1}; give error, warn, info, debug or trace")]
+    Log(String, tracing_subscriber::filter::ParseError),
+    #[error("there is no cluster: {0}; run it in a Pod, or set KUBECONFIG to a kubeconfig file")]
+    Cluster(kube::config::InferConfigError),
+    #[error("the cluster's client cannot be made: {0}")]
+    Client(kube::Error),
+    #[error("waiting for signals: {0}")]
+    Signal(std::io::Error),
+    #[error(transparent)]
+    Run(#[from] controller::Error),
+}
+
+/// Runs the operator until SIGTERM or SIGINT.
+#[tokio::main]
+pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
+    let config = config::read(arguments.config.as_deref())?;
+    let filter =
+        EnvFilter::try_new(&arguments.log).map_err(|e| Error::Log(arguments.log.clone(), e))?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match arguments.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signal)?;
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("told to stop; what is under way is finished");
+    };
+    let cluster = kube::Config::infer().await.map_err(Error::Cluster)?;
+    let client = controller::client(cluster).map_err(Error::Client)?;
+    let options = Options {
+        config,
+        listen: arguments.listen,
+        concurrency: arguments.concurrency,
+    };
+    Ok(controller::run(client, options, stop).await?)
+}

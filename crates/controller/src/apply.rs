@@ -1,0 +1,425 @@
+//! Writes the objects of a plan: only what differs, and never what is not ours.
+//!
+//! The first write of an object is a create, so that an object that exists already is found and not taken
+//! over. Later ones are server-side applies of the version that was compared. What is no longer wanted is
+//! deleted in the version that was seen.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::future::join_all;
+use kthena_bridge_api::FIELD_MANAGER;
+use kthena_bridge_api::child::ChildKind;
+use kthena_bridge_core::observe::{Child, Cluster};
+use kthena_bridge_core::ownership::{self, Digest};
+use kthena_bridge_core::plan::{Desired, Plan};
+use kthena_bridge_core::report::{Cause, Failure};
+use kthena_bridge_core::topology::Topology;
+use kube::api::{
+    DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, ValidationDirective,
+};
+use kube::core::{Request, Status};
+use kube::{Api, Client, Resource};
+use serde_json::{Value, json};
+
+use crate::error::{Class, Error};
+use crate::metrics::{ApplyResult, Metrics};
+use crate::observe::Caches;
+use crate::request::answer;
+
+/// Writes objects.
+pub(crate) struct Writer {
+    client: Client,
+    caches: Arc<Caches>,
+    metrics: Arc<Metrics>,
+    /// What the API server makes of what we want, where that is not the same: a webhook changes it back
+    /// after every write, or the schema drops it. Writing it again would never end.
+    settled: Mutex<HashMap<(String, Digest), Digest>>,
+}
+
+/// What became of a plan.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    /// What could not be written, for the conditions.
+    pub failures: Vec<Failure>,
+    /// The error of each, for the retry.
+    pub errors: Vec<Error>,
+}
+
+impl Writer {
+    pub(crate) fn new(client: Client, caches: Arc<Caches>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            client,
+            caches,
+            metrics,
+            settled: Mutex::default(),
+        }
+    }
+
+    /// Makes the cluster as the plan says.
+    ///
+    /// The pool comes first, since the endpoint picker ends without it, and then the route and the picker
+    /// at the same time. Where something of the pool fails there is no route to it: it might be another's.
+    pub(crate) async fn converge(&self, plan: &Plan, topology: &Topology) -> Applied {
+        let only = |wanted: fn(ChildKind) -> bool| -> Vec<&Desired> {
+            plan.objects
+                .iter()
+                .filter(|desired| wanted(desired.kind))
+                .collect()
+        };
+        let pool =
+            only(|kind| matches!(kind, ChildKind::InferencePool | ChildKind::DestinationRule));
+        let route = only(|kind| kind == ChildKind::HTTPRoute);
+        let picker = only(|kind| kind == ChildKind::Deployment);
+        let beside = only(|kind| {
+            !matches!(
+                kind,
+                ChildKind::InferencePool
+                    | ChildKind::DestinationRule
+                    | ChildKind::HTTPRoute
+                    | ChildKind::Deployment
+            )
+        });
+
+        let mut applied = self.write_all(&pool, topology).await;
+        if applied.errors.is_empty() {
+            let with_picker = async {
+                let mut applied = self.write_all(&beside, topology).await;
+                if applied.errors.is_empty() {
+                    applied.extend(self.write_all(&picker, topology).await);
+                }
+                applied
+            };
+            let (with_picker, route) =
+                futures::join!(with_picker, self.write_all(&route, topology));
+            applied.extend(with_picker);
+            applied.extend(route);
+        }
+        if applied.errors.is_empty() {
+            applied.extend(self.remove(&topology.owner.uid, Some(plan)).await);
+        }
+        applied
+    }
+
+    /// Removes the objects of an owner, the route first: those that no plan wants, or all.
+    pub(crate) async fn remove(&self, owner: &str, plan: Option<&Plan>) -> Applied {
+        let wanted = |child: &Child| {
+            plan.is_some_and(|plan| {
+                plan.kept.contains(&child.kind)
+                    || plan
+                        .objects
+                        .iter()
+                        .any(|o| o.kind == child.kind && o.name == child.name())
+            })
+        };
+        let mut surplus = self.caches.children_of(owner);
+        surplus.retain(|child| child.metadata.deletion_timestamp.is_none() && !wanted(child));
+        surplus.sort_by_key(|child| child.kind != ChildKind::HTTPRoute);
+        let mut applied = Applied::default();
+        for child in surplus {
+            if let Err(error) = self.delete(&child).await {
+                applied.push(child.kind, child.name(), error);
+            }
+        }
+        applied
+    }
+
+    /// Writes objects side by side.
+    async fn write_all(&self, objects: &[&Desired], topology: &Topology) -> Applied {
+        let writes = join_all(objects.iter().map(|desired| self.write(desired, topology))).await;
+        let mut applied = Applied::default();
+        for (desired, write) in objects.iter().zip(writes) {
+            if let Err(error) = write {
+                self.metrics.applied(desired.kind, ApplyResult::Failed);
+                applied.push(desired.kind, &desired.name, error);
+            }
+        }
+        applied
+    }
+
+    async fn write(&self, desired: &Desired, topology: &Topology) -> Result<(), Error> {
+        let (kind, owner) = (desired.kind, &topology.owner);
+        let live = match self.caches.child(kind, &owner.namespace, &desired.name) {
+            Some(live) => live,
+            None => match self.create(desired, &owner.namespace).await {
+                Ok(()) => {
+                    self.metrics.applied(kind, ApplyResult::Created);
+                    return Ok(());
+                }
+                Err(error) if error.status().is_some_and(Status::is_already_exists) => {
+                    self.look(desired, &owner.namespace).await?.into()
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        if !live.belongs_to(&owner.uid, &topology.names.model) {
+            return Err(Error::NotOurs {
+                kind,
+                namespace: owner.namespace.clone(),
+                name: desired.name.clone(),
+            });
+        }
+        let settled = || {
+            let settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+            settled.get(&(live.uid().to_owned(), desired.digest)) == Some(&live.digest)
+        };
+        if live.digest == desired.digest || settled() {
+            return Ok(());
+        }
+        self.apply(desired, &live).await?;
+        self.metrics.applied(kind, ApplyResult::Changed);
+        Ok(())
+    }
+
+    fn api(&self, kind: ChildKind, namespace: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, &kind.api_resource())
+    }
+
+    /// Reads an object that the cache does not have: it lost its label, or it was never ours.
+    async fn look(&self, desired: &Desired, namespace: &str) -> Result<Child, Error> {
+        let api = self.api(desired.kind, namespace);
+        let object = answer(
+            || naming("get", desired.kind, namespace, &desired.name),
+            api.get(&desired.name),
+        )
+        .await?;
+        Ok(Child::reduce(desired.kind, &to_value(object)))
+    }
+
+    async fn create(&self, desired: &Desired, namespace: &str) -> Result<(), Error> {
+        let what = || naming("create", desired.kind, namespace, &desired.name);
+        let invalid = |source: kube::Error| Error::Request {
+            what: what(),
+            source: Box::new(source),
+        };
+        let params = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let path = DynamicObject::url_path(&desired.kind.api_resource(), Some(namespace));
+        let body =
+            serde_json::to_vec(&desired.object).map_err(|e| invalid(kube::Error::SerdeError(e)))?;
+        let mut request = Request::new(path)
+            .create(&params, body)
+            .map_err(|e| invalid(kube::Error::BuildRequest(e)))?;
+        // PostParams cannot say it, and the API server would only warn of a field that it drops.
+        if let Ok(strict) = format!("{}&fieldValidation=Strict", request.uri()).parse() {
+            *request.uri_mut() = strict;
+        }
+        let created: Value = answer(what, self.client.request(request)).await?;
+        self.caches
+            .children(desired.kind)
+            .written(Child::reduce(desired.kind, &created));
+        Ok(())
+    }
+
+    /// Applies over the version that was compared. Once, as a rule; more only where an earlier create left
+    /// fields that are no longer wanted, or where another manager added to what is ours alone.
+    async fn apply(&self, desired: &Desired, live: &Child) -> Result<(), Error> {
+        let version = live.metadata.resource_version.clone().unwrap_or_default();
+        let mut object = match self.apply_over(desired, live, &version).await {
+            // A binding's role cannot be changed, only replaced.
+            Err(error)
+                if desired.kind == ChildKind::RoleBinding
+                    && error.status().is_some_and(Status::is_invalid) =>
+            {
+                self.delete(live).await?;
+                return self.create(desired, live.namespace()).await;
+            }
+            object => object?,
+        };
+        if let Some(fields) = differs(desired, &object)
+            .then(|| ownership::as_applied(&object))
+            .flatten()
+        {
+            let replace =
+                json!([{"op": "replace", "path": "/metadata/managedFields", "value": fields}]);
+            object = self.patch(desired, &object, replace).await?;
+            object = self.apply_over(desired, live, version_of(&object)).await?;
+        }
+        if differs(desired, &object) {
+            let additions: Vec<Value> = ownership::exclusive(desired.kind)
+                .iter()
+                .filter(|pointer| object.pointer(pointer) != desired.object.pointer(pointer))
+                .map(|pointer| json!({"op": "replace", "path": pointer, "value": desired.object.pointer(pointer)}))
+                .collect();
+            if !additions.is_empty() {
+                object = self
+                    .patch(desired, &object, Value::Array(additions))
+                    .await?;
+            }
+        }
+        let child = Child::reduce(desired.kind, &object);
+        if child.digest != desired.digest {
+            tracing::warn!(
+                kind = desired.kind.as_str(),
+                namespace = live.namespace(),
+                name = live.name(),
+                "the API server keeps another version than was written; a webhook may change it"
+            );
+            let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+            settled.insert((child.uid().to_owned(), desired.digest), child.digest);
+        }
+        self.caches.children(desired.kind).written(child);
+        Ok(())
+    }
+
+    async fn apply_over(
+        &self,
+        desired: &Desired,
+        live: &Child,
+        version: &str,
+    ) -> Result<Value, Error> {
+        let mut body = desired.object.clone();
+        body["metadata"]["uid"] = live.uid().into();
+        body["metadata"]["resourceVersion"] = version.into();
+        let params = PatchParams {
+            field_validation: Some(ValidationDirective::Strict),
+            ..PatchParams::apply(FIELD_MANAGER).force()
+        };
+        let api = self.api(desired.kind, live.namespace());
+        let what = || naming("apply", desired.kind, live.namespace(), &desired.name);
+        let applied = answer(
+            what,
+            api.patch(&desired.name, &params, &Patch::Apply(&body)),
+        )
+        .await;
+        self.forget_if_gone(&applied, live);
+        applied.map(to_value)
+    }
+
+    /// A JSON patch of the version that was seen.
+    async fn patch(
+        &self,
+        desired: &Desired,
+        seen: &Value,
+        operations: Value,
+    ) -> Result<Value, Error> {
+        let namespace = seen["metadata"]["namespace"].as_str().unwrap_or_default();
+        let mut all = vec![
+            json!({"op": "test", "path": "/metadata/resourceVersion", "value": version_of(seen)}),
+        ];
+        all.extend(operations.as_array().into_iter().flatten().cloned());
+        let what = || naming("patch", desired.kind, namespace, &desired.name);
+        let patch: json_patch::Patch =
+            serde_json::from_value(Value::Array(all)).map_err(|e| Error::Request {
+                what: what(),
+                source: Box::new(kube::Error::SerdeError(e)),
+            })?;
+        let params = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let api = self.api(desired.kind, namespace);
+        answer(
+            what,
+            api.patch(&desired.name, &params, &Patch::<()>::Json(patch)),
+        )
+        .await
+        .map(to_value)
+    }
+
+    async fn delete(&self, child: &Child) -> Result<(), Error> {
+        let params = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: child.metadata.uid.clone(),
+                resource_version: child.metadata.resource_version.clone(),
+            }),
+            ..DeleteParams::background()
+        };
+        let api = self.api(child.kind, child.namespace());
+        let what = || naming("delete", child.kind, child.namespace(), child.name());
+        let deleted = answer(what, api.delete(child.name(), &params)).await;
+        self.forget_if_gone(&deleted, child);
+        match deleted {
+            Ok(_) => {
+                self.metrics.applied(child.kind, ApplyResult::Deleted);
+                self.caches
+                    .children(child.kind)
+                    .gone(child.namespace(), child.name());
+                Ok(())
+            }
+            Err(error) if error.status().is_some_and(Status::is_not_found) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn forget_if_gone<T>(&self, result: &Result<T, Error>, child: &Child) {
+        if result
+            .as_ref()
+            .is_err_and(|e| e.status().is_some_and(Status::is_not_found))
+        {
+            self.caches
+                .children(child.kind)
+                .gone(child.namespace(), child.name());
+        }
+    }
+}
+
+impl Applied {
+    fn push(&mut self, kind: ChildKind, name: &str, error: Error) {
+        self.failures.push(Failure {
+            kind,
+            name: name.to_owned(),
+            cause: match error.class() {
+                Class::NotOurs => Cause::NameConflict,
+                Class::Forbidden => Cause::Forbidden,
+                Class::Conflict | Class::Transient => Cause::Other,
+            },
+            message: error
+                .status()
+                .map_or_else(|| error.to_string(), |s| s.message.clone()),
+        });
+        self.errors.push(error);
+    }
+
+    fn extend(&mut self, other: Self) {
+        self.failures.extend(other.failures);
+        self.errors.extend(other.errors);
+    }
+
+    /// What failed in an attempt before, which is not repeated yet.
+    pub(crate) fn as_before(failures: &[Failure]) -> Self {
+        Self {
+            failures: failures.to_vec(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// Whether nothing failed but that somebody else wrote at the same time.
+    pub(crate) fn only_conflicts(&self) -> bool {
+        !self.errors.is_empty() && self.errors.iter().all(|e| e.class() == Class::Conflict)
+    }
+
+    /// The errors as one.
+    pub(crate) fn into_result(self) -> Result<(), Error> {
+        let more = self.errors.len().saturating_sub(1);
+        match self.errors.into_iter().next() {
+            None => Ok(()),
+            Some(first) => Err(Error::Apply {
+                first: Box::new(first),
+                more,
+            }),
+        }
+    }
+}
+
+fn naming(verb: &str, kind: ChildKind, namespace: &str, name: &str) -> String {
+    format!("{verb} {kind} {namespace}/{name}")
+}
+
+fn version_of(object: &Value) -> &str {
+    object["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap_or_default()
+}
+
+fn to_value(object: DynamicObject) -> Value {
+    // A DynamicObject came from JSON, so it goes back.
+    serde_json::to_value(object).unwrap_or_default()
+}
+
+/// Whether what we own of a live object is not what is wanted.
+fn differs(desired: &Desired, object: &Value) -> bool {
+    ownership::live(desired.kind, object) != desired.digest
+}

@@ -1,0 +1,67 @@
+//! What every reconcile shares.
+
+use std::sync::Arc;
+
+use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_core::Config;
+use kube::Client;
+use kube::runtime::reflector::{ObjectRef, Store};
+
+use crate::apply::Writer;
+use crate::event::Events;
+use crate::interest::Interests;
+use crate::metrics::Metrics;
+use crate::observe::Caches;
+use crate::retry::Retries;
+use crate::status::Publisher;
+
+/// What every reconcile shares.
+pub(crate) struct Context {
+    /// The operator's configuration.
+    pub(crate) config: Config,
+    /// The Models.
+    pub(crate) models: Store<ModelBooster>,
+    /// Everything else that is observed.
+    pub(crate) caches: Arc<Caches>,
+    /// Which Models look at what.
+    pub(crate) interests: Interests<ObjectRef<ModelBooster>>,
+    /// Writes objects.
+    pub(crate) writer: Writer,
+    /// Writes conditions.
+    pub(crate) publisher: Publisher,
+    /// Publishes Events.
+    pub(crate) events: Events,
+    /// What failed.
+    pub(crate) retries: Retries<ObjectRef<ModelBooster>>,
+    /// What is counted.
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Context {
+    pub(crate) fn new(
+        client: &Client,
+        config: Config,
+        models: Store<ModelBooster>,
+        events: Events,
+    ) -> Self {
+        let (caches, metrics) = (Arc::<Caches>::default(), Arc::<Metrics>::default());
+        Self {
+            writer: Writer::new(client.clone(), Arc::clone(&caches), Arc::clone(&metrics)),
+            publisher: Publisher::new(client.clone(), Arc::clone(&metrics)),
+            interests: Interests::default(),
+            retries: Retries::default(),
+            config,
+            models,
+            caches,
+            events,
+            metrics,
+        }
+    }
+
+    /// Forgets a Model that is gone.
+    pub(crate) fn forget(&self, model: &ObjectRef<ModelBooster>) {
+        self.publisher.forget(model);
+        self.interests.forget(model);
+        self.retries.forget(model);
+    }
+}

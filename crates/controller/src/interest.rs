@@ -1,0 +1,114 @@
+//! Which Models a change of something concerns that does not name them: a Gateway, or a pod of a Model
+//! with a pod selector of its own.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
+
+/// Something that Models look at.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Topic {
+    /// A Gateway, by namespace and name.
+    Gateway(String, String),
+    /// Whichever Gateway a namespace has.
+    GatewaysIn(String),
+    /// Any pod of a namespace.
+    PodsIn(String),
+}
+
+/// Who looks at what.
+#[derive(Debug)]
+pub(crate) struct Interests<M> {
+    state: Mutex<State<M>>,
+}
+
+#[derive(Debug)]
+struct State<M> {
+    topics: HashMap<M, HashSet<Topic>>,
+    models: HashMap<Topic, HashSet<M>>,
+}
+
+impl<M> Default for Interests<M> {
+    fn default() -> Self {
+        Self {
+            state: Mutex::new(State {
+                topics: HashMap::new(),
+                models: HashMap::new(),
+            }),
+        }
+    }
+}
+
+impl<M: Clone + Eq + Hash> Interests<M> {
+    /// Forgets a Model.
+    pub(crate) fn forget(&self, model: &M) {
+        self.set(model, HashSet::new());
+    }
+
+    /// Says what a Model looks at from now on.
+    pub(crate) fn set(&self, model: &M, topics: HashSet<Topic>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.topics.get(model).is_some_and(|old| *old == topics) {
+            return;
+        }
+        for topic in state.topics.remove(model).unwrap_or_default() {
+            if let Some(models) = state.models.get_mut(&topic) {
+                models.remove(model);
+                if models.is_empty() {
+                    state.models.remove(&topic);
+                }
+            }
+        }
+        if topics.is_empty() {
+            return;
+        }
+        for topic in &topics {
+            state
+                .models
+                .entry(topic.clone())
+                .or_default()
+                .insert(model.clone());
+        }
+        state.topics.insert(model.clone(), topics);
+    }
+
+    /// The Models that look at this.
+    pub(crate) fn of(&self, topic: &Topic) -> Vec<M> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state
+            .models
+            .get(topic)
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gateway(name: &str) -> Topic {
+        Topic::Gateway("ns".to_owned(), name.to_owned())
+    }
+
+    #[test]
+    fn a_change_reaches_those_who_look_at_it_and_nobody_else() {
+        let interests = Interests::default();
+        interests.set(&1, HashSet::from([gateway("a"), gateway("b")]));
+        interests.set(&2, HashSet::from([gateway("b")]));
+        assert_eq!(interests.of(&gateway("a")), [1]);
+        assert_eq!(interests.of(&gateway("b")).len(), 2);
+        interests.set(&1, HashSet::from([gateway("a")]));
+        assert_eq!(interests.of(&gateway("b")), [2]);
+        interests.forget(&2);
+        assert!(interests.of(&gateway("b")).is_empty());
+        let state = interests.state.lock().unwrap();
+        assert_eq!(
+            (state.topics.len(), state.models.len()),
+            (1, 1),
+            "nothing is left of what is forgotten"
+        );
+    }
+}

@@ -1,0 +1,144 @@
+//! What is counted. No label has a Model's name: there may be thousands.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use kthena_bridge_api::child::ChildKind;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ApplyResult {
+    Created,
+    Changed,
+    Deleted,
+    Failed,
+}
+
+impl ApplyResult {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Changed => "changed",
+            Self::Deleted => "deleted",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReconcileLabels {
+    controller: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ApplyLabels {
+    kind: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: String,
+}
+
+const CONTROLLER: &str = "modelbooster";
+
+/// The metrics of the operator.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    reconciles: Family<ReconcileLabels, Counter>,
+    reconcile_seconds: Histogram,
+    applies: Family<ApplyLabels, Counter>,
+    watch_errors: Family<KindLabels, Counter<u64, AtomicU64>>,
+    status_writes: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::default();
+        let reconciles = Family::default();
+        let reconcile_seconds = Histogram::new(exponential_buckets(0.0005, 2.0, 16));
+        let applies = Family::default();
+        let watch_errors = Family::default();
+        let status_writes = Counter::default();
+        registry.register(
+            "controller_runtime_reconcile",
+            "Reconciles, by result",
+            reconciles.clone(),
+        );
+        registry.register(
+            "controller_runtime_reconcile_time_seconds",
+            "How long a reconcile takes",
+            reconcile_seconds.clone(),
+        );
+        registry.register(
+            "kthena_bridge_applies",
+            "Objects written, by kind and result",
+            applies.clone(),
+        );
+        registry.register(
+            "kthena_bridge_watch_errors",
+            "Failures of a watch, by kind",
+            watch_errors.clone(),
+        );
+        registry.register(
+            "kthena_bridge_status_writes",
+            "Writes of a Model's conditions",
+            status_writes.clone(),
+        );
+        Self {
+            registry,
+            reconciles,
+            reconcile_seconds,
+            applies,
+            watch_errors,
+            status_writes,
+        }
+    }
+}
+
+impl Metrics {
+    pub(crate) fn reconciled(&self, result: &'static str, took: Duration) {
+        let labels = ReconcileLabels {
+            controller: CONTROLLER,
+            result,
+        };
+        self.reconciles.get_or_create(&labels).inc();
+        self.reconcile_seconds.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn applied(&self, kind: ChildKind, result: ApplyResult) {
+        let labels = ApplyLabels {
+            kind: kind.as_str(),
+            result: result.as_str(),
+        };
+        self.applies.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn watch_failed(&self, kind: &str) {
+        let labels = KindLabels {
+            kind: kind.to_owned(),
+        };
+        self.watch_errors.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn status_written(&self) {
+        self.status_writes.inc();
+    }
+
+    /// In the text format.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}

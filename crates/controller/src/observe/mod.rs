@@ -1,0 +1,170 @@
+//! What is known of the cluster: a cache per kind, filled by the watches, read by the decisions.
+
+mod cache;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use kthena_bridge_api::child::ChildKind;
+use kthena_bridge_api::gateway::{Gateway, GatewayClass};
+use kthena_bridge_api::kthena::{LABEL_SERVING, ModelServer, ModelServing};
+use kthena_bridge_core::observe::{Child, Cluster, Pod, reduced};
+use kube::core::ObjectMeta;
+
+pub(crate) use cache::is_older;
+pub(crate) use cache::{Cache, Cached, Change};
+
+/// Annotation of the inference extension's CRDs: the version they are of.
+const BUNDLE_VERSION: &str = "inference.networking.k8s.io/bundle-version";
+
+/// A CRD, as far as it is looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Crd {
+    /// Its metadata, reduced.
+    pub metadata: ObjectMeta,
+    /// The version that it says it is of.
+    pub bundle_version: Option<String>,
+}
+
+impl From<ObjectMeta> for Crd {
+    fn from(metadata: ObjectMeta) -> Self {
+        Self {
+            bundle_version: metadata
+                .annotations
+                .as_ref()
+                .and_then(|a| a.get(BUNDLE_VERSION).cloned()),
+            metadata: reduced(metadata),
+        }
+    }
+}
+
+/// The caches of all kinds.
+#[derive(Debug)]
+pub(crate) struct Caches {
+    /// ModelServings.
+    pub servings: Cache<ModelServing>,
+    /// ModelServers.
+    pub servers: Cache<ModelServer>,
+    /// Pods.
+    pub pods: Cache<Pod>,
+    /// Gateways.
+    pub gateways: Cache<Gateway>,
+    /// GatewayClasses.
+    pub gateway_classes: Cache<GatewayClass>,
+    /// What we wrote.
+    children: HashMap<ChildKind, Cache<Child>>,
+    /// The CRDs that are installed.
+    pub crds: Cache<Crd>,
+}
+
+impl Default for Caches {
+    fn default() -> Self {
+        Self {
+            servings: Cache::default(),
+            servers: Cache::default(),
+            pods: Cache::default(),
+            gateways: Cache::default(),
+            gateway_classes: Cache::default(),
+            children: ChildKind::ALL.map(|kind| (kind, Cache::default())).into(),
+            crds: Cache::default(),
+        }
+    }
+}
+
+impl Caches {
+    /// The cache of a kind that we write.
+    pub(crate) fn children(&self, kind: ChildKind) -> &Cache<Child> {
+        &self.children[&kind]
+    }
+
+    /// Whether the CRD of this name is installed.
+    pub(crate) fn has_crd(&self, name: &str) -> bool {
+        self.crds.get("", name).is_some()
+    }
+}
+
+impl Cluster for Caches {
+    fn serving(&self, namespace: &str, name: &str) -> Option<Arc<ModelServing>> {
+        self.servings.get(namespace, name)
+    }
+    fn server(&self, namespace: &str, name: &str) -> Option<Arc<ModelServer>> {
+        self.servers.get(namespace, name)
+    }
+    fn pods(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<Arc<Pod>> {
+        let candidates = match labels.get(LABEL_SERVING) {
+            Some(serving) => self.pods.indexed(&serving_key(namespace, serving)),
+            None => self.pods.indexed(namespace),
+        };
+        candidates
+            .into_iter()
+            .filter(|pod| pod.has(labels))
+            .collect()
+    }
+    fn gateway(&self, namespace: &str, name: &str) -> Option<Arc<Gateway>> {
+        self.gateways.get(namespace, name)
+    }
+    fn gateways_in(&self, namespace: &str) -> Vec<Arc<Gateway>> {
+        self.gateways.indexed(namespace)
+    }
+    fn gateway_class(&self, name: &str) -> Option<Arc<GatewayClass>> {
+        self.gateway_classes.get("", name)
+    }
+    fn child(&self, kind: ChildKind, namespace: &str, name: &str) -> Option<Arc<Child>> {
+        self.children(kind).get(namespace, name)
+    }
+    fn children_of(&self, owner: &str) -> Vec<Arc<Child>> {
+        ChildKind::ALL
+            .into_iter()
+            .flat_map(|kind| self.children(kind).indexed(owner))
+            .collect()
+    }
+    fn serves(&self, kind: ChildKind) -> bool {
+        kind.crd().is_none() || self.children(kind).is_synced()
+    }
+    fn inference_extension_version(&self) -> Option<String> {
+        self.crds
+            .get("", &ChildKind::InferencePool.crd()?)?
+            .bundle_version
+            .clone()
+    }
+}
+
+/// Index key of the pods of a ModelServing. A slash cannot be in a namespace's name.
+fn serving_key(namespace: &str, serving: &str) -> String {
+    format!("{namespace}/{serving}")
+}
+
+macro_rules! cached {
+    ($kind:ty, $object:ident => $index:expr) => {
+        impl Cached for $kind {
+            fn metadata(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+            fn index(&self) -> Vec<String> {
+                let $object = self;
+                $index
+            }
+            fn differs(&self, other: &Self) -> bool {
+                let version = |o: &Self| {
+                    let mut o = o.clone();
+                    o.metadata.resource_version = None;
+                    o
+                };
+                version(self) != version(other)
+            }
+        }
+    };
+}
+
+cached!(ModelServing, _o => Vec::new());
+cached!(ModelServer, _o => Vec::new());
+cached!(Crd, _o => Vec::new());
+cached!(GatewayClass, _o => Vec::new());
+cached!(Gateway, o => o.metadata.namespace.iter().cloned().collect());
+cached!(Child, o => o.owners().iter().map(|owner| owner.uid.clone()).collect());
+cached!(Pod, o => {
+    let namespace = o.metadata.namespace.clone().unwrap_or_default();
+    let serving = o.metadata.labels.as_ref().and_then(|l| l.get(LABEL_SERVING));
+    let by_serving = serving.map(|serving| serving_key(&namespace, serving));
+    by_serving.into_iter().chain([namespace]).collect()
+});

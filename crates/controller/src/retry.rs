@@ -1,0 +1,141 @@
+//! When a Model whose reconcile failed is tried again.
+//!
+//! kube's scheduler keeps the earliest time that is asked for, so that any event of a Model would cut its
+//! delay short. A plan that failed is therefore held until its time: events are still looked at and
+//! reported, and only writing waits. Another plan is tried at once.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use kthena_bridge_core::Plan;
+use kthena_bridge_core::report::Failure;
+
+use crate::error::Class;
+
+/// The longest delay.
+const CAP: Duration = Duration::from_mins(1);
+
+/// The failures of Models.
+#[derive(Debug)]
+pub(crate) struct Retries<M> {
+    entries: Mutex<HashMap<M, Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    attempts: u32,
+    until: Instant,
+    held: Option<(Plan, Vec<Failure>)>,
+}
+
+impl Entry {
+    fn new() -> Self {
+        Self {
+            attempts: 0,
+            until: Instant::now(),
+            held: None,
+        }
+    }
+}
+
+impl<M> Default for Retries<M> {
+    fn default() -> Self {
+        Self {
+            entries: Mutex::default(),
+        }
+    }
+}
+
+impl<M: Clone + Eq + Hash> Retries<M> {
+    /// Counts a failure, and tells how long to wait.
+    pub(crate) fn failed(&self, model: &M, class: Class) -> Duration {
+        let mut entries = self.lock();
+        let entry = entries.entry(model.clone()).or_insert_with(Entry::new);
+        // A conflict is over as soon as the watch has brought the other's write.
+        let first = match class {
+            Class::Conflict => Duration::from_millis(50),
+            Class::Forbidden | Class::NotOurs | Class::Transient => Duration::from_secs(1),
+        };
+        let delay = jittered(CAP.min(first * 2_u32.pow(entry.attempts.min(16))));
+        entry.attempts += 1;
+        entry.until = Instant::now() + delay;
+        delay
+    }
+
+    /// Holds a plan that failed until the time of the next attempt.
+    pub(crate) fn hold(&self, model: &M, plan: Plan, failures: Vec<Failure>) {
+        let mut entries = self.lock();
+        entries.entry(model.clone()).or_insert_with(Entry::new).held = Some((plan, failures));
+    }
+
+    /// How long this plan is still held, and what it failed with.
+    pub(crate) fn held(&self, model: &M, plan: &Plan) -> Option<(Duration, Vec<Failure>)> {
+        let entries = self.lock();
+        let entry = entries.get(model)?;
+        let (held, failures) = entry.held.as_ref()?;
+        let left = entry.until.checked_duration_since(Instant::now())?;
+        (held == plan).then(|| (left, failures.clone()))
+    }
+
+    /// Forgets the failures of a Model: it went well, or it is gone.
+    pub(crate) fn forget(&self, model: &M) {
+        self.lock().remove(model);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<M, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Up to a fifth more or less, so that what failed together is not retried together.
+pub(crate) fn jittered(delay: Duration) -> Duration {
+    delay.mul_f64(0.8 + 0.4 * fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_up_to_the_cap_and_start_again_after_a_success() {
+        let retries = Retries::default();
+        let mut last = Duration::ZERO;
+        for attempt in 0..20 {
+            let delay = retries.failed(&"model", Class::Transient);
+            let nominal = CAP.min(Duration::from_secs(1 << attempt));
+            assert!(
+                delay >= nominal.mul_f64(0.79) && delay <= nominal.mul_f64(1.21),
+                "{attempt}: {delay:?}"
+            );
+            last = delay;
+        }
+        assert!(last > CAP / 2);
+        retries.forget(&"model");
+        assert!(retries.failed(&"model", Class::Transient) < Duration::from_secs(2));
+        assert!(retries.failed(&"other", Class::Conflict) < Duration::from_millis(100));
+    }
+
+    #[test]
+    fn a_plan_that_failed_is_held_and_another_is_not() {
+        let retries = Retries::default();
+        let failed = Plan::default();
+        let other = Plan {
+            missing: vec![kthena_bridge_api::child::ChildKind::HTTPRoute],
+            ..Plan::default()
+        };
+        assert!(retries.held(&1, &failed).is_none());
+        retries.failed(&1, Class::Transient);
+        assert!(
+            retries.held(&1, &failed).is_none(),
+            "it failed elsewhere than in writing"
+        );
+        retries.hold(&1, failed.clone(), Vec::new());
+        assert!(retries.held(&1, &failed).is_some());
+        assert!(retries.held(&1, &other).is_none());
+        assert!(retries.held(&2, &failed).is_none());
+        retries.forget(&1);
+        assert!(retries.held(&1, &failed).is_none());
+    }
+}

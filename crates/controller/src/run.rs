@@ -1,0 +1,148 @@
+//! The operator: watches, reconciles and serves until it is told to stop.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::channel::mpsc;
+use futures::{FutureExt, StreamExt};
+use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_core::Config;
+use kube::Client;
+use kube::runtime::controller::{Action, Error as ControllerError};
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::utils::CancelableJoinHandle;
+use kube::runtime::{applier, controller};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tracing::Instrument;
+
+use crate::context::Context;
+use crate::error::{Class, Error};
+use crate::event::Events;
+use crate::health;
+use crate::reconcile::reconcile;
+use crate::watch::Watches;
+
+/// How the operator is run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its configuration.
+    pub config: Config,
+    /// Where health and metrics are served.
+    pub listen: SocketAddr,
+    /// How many Models are reconciled at the same time.
+    pub concurrency: u16,
+}
+
+/// How the API server is talked to: every failure comes back to the caller, who knows how to retry.
+pub fn client(mut config: kube::Config) -> Result<Client, kube::Error> {
+    config.default_retry = false;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    Client::try_from(config)
+}
+
+/// Runs the operator until `stop` is done; reconciles that are under way are finished first.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub async fn run(
+    client: Client,
+    options: Options,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .map_err(|source| Error::Listen {
+            address: options.listen,
+            source,
+        })?;
+    let (models, writer) = reflector::store::<ModelBooster>();
+    let (events, publish_events) = Events::new(client.clone());
+    let (queue, requests) = mpsc::unbounded();
+    let cx = Arc::new(Context::new(
+        &client,
+        options.config,
+        models.clone(),
+        events,
+    ));
+    let watches = Arc::new(Watches::new(Arc::clone(&cx), client, queue, writer));
+    let stop = stop.shared();
+    let started = Instant::now();
+    let reconciling = async {
+        // What is not known yet would look as if it were not there.
+        tokio::select! {
+            () = watches.wait_until_synced() => {}
+            () = stop.clone() => return,
+        }
+        let not_installed = watches.missing().join(",");
+        tracing::info!(took = ?started.elapsed(), %not_installed, "everything is known; reconciling");
+        let reconciles = applier(
+            |model, cx| {
+                CancelableJoinHandle::spawn(
+                    measured(model, cx).in_current_span(),
+                    &Handle::current(),
+                )
+            },
+            |model: Arc<ModelBooster>, error, cx: Arc<Context>| {
+                Action::requeue(
+                    cx.retries
+                        .failed(&ObjectRef::from_obj(&*model), error.class()),
+                )
+            },
+            Arc::clone(&cx),
+            models,
+            requests.map(Ok::<_, Infallible>).take_until(stop.clone()),
+            controller::Config::default().concurrency(options.concurrency),
+        );
+        reconciles
+            .for_each(async |result| finished(result, &cx))
+            .await;
+    };
+    // Everything else ends when the reconciles that were under way have.
+    tokio::select! {
+        () = reconciling => {}
+        () = Arc::clone(&watches).run() => {}
+        () = publish_events => {}
+        () = health::serve(listener, Arc::clone(&cx), Arc::clone(&watches)) => {}
+    }
+    watches.stop();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn measured(model: Arc<ModelBooster>, cx: Arc<Context>) -> Result<Action, Error> {
+    let started = Instant::now();
+    let result = reconcile(model, Arc::clone(&cx)).await;
+    let outcome = result
+        .as_ref()
+        .map_or_else(|error| error.class().as_str(), |_| "success");
+    cx.metrics.reconciled(outcome, started.elapsed());
+    result
+}
+
+fn finished(
+    result: Result<(ObjectRef<ModelBooster>, Action), ControllerError<Error, Infallible>>,
+    cx: &Context,
+) {
+    match result {
+        Ok(_) => {}
+        Err(ControllerError::ObjectNotFound(model)) => {
+            let name =
+                ObjectRef::new(&model.name).within(model.namespace.as_deref().unwrap_or_default());
+            if cx.models.get(&name).is_none() {
+                cx.forget(&name);
+            }
+        }
+        Err(ControllerError::ReconcilerFailed(error, model))
+            if error.class() == Class::Conflict =>
+        {
+            tracing::debug!(%model, %error, "somebody else wrote at the same time");
+        }
+        Err(ControllerError::ReconcilerFailed(error, model)) => {
+            tracing::warn!(%model, %error, "not everything could be written; it is tried again");
+        }
+        Err(error) => tracing::error!(%error, "reconciling"),
+    }
+}

@@ -1,0 +1,255 @@
+//! Writes our conditions on a Model, beside Kthena's, and takes them off again.
+//!
+//! Kthena writes the whole status back from a copy that may be older than ours, so that it can restore a
+//! condition that we changed, or removed, a moment ago. Each write of ours is remembered, and what comes
+//! back differently is written again. Ours are told from others' by the field manager.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kthena_bridge_api::FIELD_MANAGER;
+use kthena_bridge_api::condition::ConditionType;
+use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_core::report::{Report, Verdict};
+use kube::api::{Patch, PatchParams};
+use kube::core::ObjectMeta;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Client};
+use serde_json::json;
+
+use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::observe::is_older;
+use crate::request::answer;
+
+type Written = HashMap<ObjectRef<ModelBooster>, (Vec<Condition>, ObjectMeta)>;
+
+/// Writes conditions.
+pub(crate) struct Publisher {
+    client: Client,
+    metrics: Arc<Metrics>,
+    /// Our conditions after our last write, and the metadata of the answer to it.
+    written: Mutex<Written>,
+}
+
+/// A condition whose status or reason changed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Transition {
+    /// What it says now.
+    pub verdict: Verdict,
+    /// The status that it had; nothing when it is new.
+    pub was: Option<String>,
+}
+
+impl Publisher {
+    pub(crate) fn new(client: Client, metrics: Arc<Metrics>) -> Self {
+        Self {
+            client,
+            metrics,
+            written: Mutex::default(),
+        }
+    }
+
+    /// Writes both conditions where they differ, and tells which changed.
+    pub(crate) async fn publish(
+        &self,
+        model: &ModelBooster,
+        report: &Report,
+    ) -> Result<Vec<Transition>, Error> {
+        let current = self.current(model);
+        let verdicts = [&report.accepted, &report.programmed];
+        let wanted = verdicts.map(|verdict| condition(verdict, model, &current));
+        let is = |old: &Condition, new: &Condition| {
+            (
+                &old.type_,
+                &old.status,
+                &old.reason,
+                &old.message,
+                old.observed_generation,
+            ) == (
+                &new.type_,
+                &new.status,
+                &new.reason,
+                &new.message,
+                new.observed_generation,
+            )
+        };
+        if wanted
+            .iter()
+            .all(|new| current.iter().any(|old| is(old, new)))
+        {
+            return Ok(Vec::new());
+        }
+        let answer = self.apply(model, &wanted).await?;
+        self.remember(model, wanted.to_vec(), answer);
+        let mut transitions = Vec::new();
+        for (verdict, new) in verdicts.into_iter().zip(&wanted) {
+            let old = current.iter().find(|old| old.type_ == new.type_);
+            if old.is_none_or(|old| (&old.status, &old.reason) != (&new.status, &new.reason)) {
+                transitions.push(Transition {
+                    verdict: verdict.clone(),
+                    was: old.map(|old| old.status.clone()),
+                });
+            }
+        }
+        Ok(transitions)
+    }
+
+    /// Takes our conditions off.
+    pub(crate) async fn withdraw(&self, model: &ModelBooster) -> Result<(), Error> {
+        let known = self.lock().get(&ObjectRef::from_obj(model)).cloned();
+        if known
+            .as_ref()
+            .is_some_and(|(_, answer)| is_older(&model.metadata, answer))
+        {
+            // The watch has not brought our last write yet; it will come.
+            return Ok(());
+        }
+        let was_ours = |c: &Condition| {
+            owns(model, &c.type_)
+                || known.iter().flat_map(|(ours, _)| ours).any(|o| {
+                    (&o.type_, &o.status, &o.reason, &o.message)
+                        == (&c.type_, &c.status, &c.reason, &c.message)
+                })
+        };
+        let conditions = model
+            .status
+            .as_ref()
+            .map(|s| s.conditions.as_slice())
+            .unwrap_or_default();
+        let is_type = |c: &Condition| ConditionType::ALL.iter().any(|t| t.as_str() == c.type_);
+        let mut operations = vec![
+            json!({"op": "test", "path": "/metadata/resourceVersion", "value": model.metadata.resource_version}),
+        ];
+        // From the end, so that the indices stay right.
+        for (index, _) in conditions
+            .iter()
+            .enumerate()
+            .rev()
+            .filter(|(_, c)| is_type(c) && was_ours(c))
+        {
+            operations.push(json!({"op": "remove", "path": format!("/status/conditions/{index}")}));
+        }
+        if operations.len() == 1 {
+            return Ok(());
+        }
+        let what = || naming("remove our conditions from", model);
+        let patch: json_patch::Patch =
+            serde_json::from_value(json!(operations)).map_err(|e| Error::Request {
+                what: what(),
+                source: Box::new(kube::Error::SerdeError(e)),
+            })?;
+        let params = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let patched: ModelBooster = answer(
+            what,
+            self.api(model)
+                .patch_status(name(model), &params, &Patch::<()>::Json(patch)),
+        )
+        .await?;
+        let ours = known.map(|(ours, _)| ours).unwrap_or_default();
+        self.remember(model, ours, patched.metadata);
+        Ok(())
+    }
+
+    /// Forgets a Model that is gone.
+    pub(crate) fn forget(&self, model: &ObjectRef<ModelBooster>) {
+        self.lock().remove(model);
+    }
+
+    fn remember(&self, model: &ModelBooster, conditions: Vec<Condition>, answer: ObjectMeta) {
+        self.metrics.status_written();
+        self.lock()
+            .insert(ObjectRef::from_obj(model), (conditions, answer));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Our conditions as they are: those of the last write while the watch has not brought it.
+    fn current(&self, model: &ModelBooster) -> Vec<Condition> {
+        match self.lock().get(&ObjectRef::from_obj(model)) {
+            Some((conditions, answer)) if is_older(&model.metadata, answer) => conditions.clone(),
+            _ => model
+                .status
+                .as_ref()
+                .map(|s| s.conditions.clone())
+                .unwrap_or_default(),
+        }
+    }
+
+    fn api(&self, model: &ModelBooster) -> Api<ModelBooster> {
+        Api::namespaced(
+            self.client.clone(),
+            model.metadata.namespace.as_deref().unwrap_or_default(),
+        )
+    }
+
+    /// Server-side apply, so that only our entries of the list are touched. It takes them over by force:
+    /// where Kthena wrote one back, it is recorded as Kthena's.
+    async fn apply(
+        &self,
+        model: &ModelBooster,
+        conditions: &[Condition],
+    ) -> Result<ObjectMeta, Error> {
+        let body = json!({
+            "apiVersion": "workload.serving.volcano.sh/v1alpha1",
+            "kind": "ModelBooster",
+            "metadata": {"name": name(model), "uid": model.metadata.uid},
+            "status": {"conditions": conditions},
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let api = self.api(model);
+        let patch = Patch::Apply(&body);
+        let applied = api.patch_status(name(model), &params, &patch);
+        Ok(answer(|| naming("write the conditions of", model), applied)
+            .await?
+            .metadata)
+    }
+}
+
+fn condition(verdict: &Verdict, model: &ModelBooster, current: &[Condition]) -> Condition {
+    let type_ = verdict.reason.condition().as_str();
+    let status = verdict.reason.status().as_str();
+    let since = current
+        .iter()
+        .find(|old| old.type_ == type_ && old.status == status)
+        .map_or_else(
+            || Time(jiff::Timestamp::now()),
+            |old| old.last_transition_time.clone(),
+        );
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: verdict.reason.as_str().to_owned(),
+        // The schema's limit is 32,768 characters; nobody reads that much.
+        message: verdict.message.chars().take(4096).collect(),
+        observed_generation: model.metadata.generation,
+        last_transition_time: since,
+    }
+}
+
+/// Whether our field manager wrote the condition of this type.
+fn owns(model: &ModelBooster, type_: &str) -> bool {
+    let item = format!("k:{{\"type\":\"{type_}\"}}");
+    model.metadata.managed_fields.iter().flatten().any(|entry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER)
+            && entry
+                .fields_v1
+                .as_ref()
+                .is_some_and(|f| f.0["f:status"]["f:conditions"].get(&item).is_some())
+    })
+}
+
+fn name(model: &ModelBooster) -> &str {
+    model.metadata.name.as_deref().unwrap_or_default()
+}
+
+fn naming(verb: &str, model: &ModelBooster) -> String {
+    let namespace = model.metadata.namespace.as_deref().unwrap_or_default();
+    format!("{verb} ModelBooster {namespace}/{}", name(model))
+}

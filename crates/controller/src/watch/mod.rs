@@ -1,0 +1,400 @@
+//! What fills the caches: a watch per kind, each in a task with a backoff of its own.
+//!
+//! kube's `Controller` joins its watches in one stream with one backoff, so that a kind that is not
+//! installed, or forbidden, would hold up all the others. Kinds of CRDs are watched while their CRD is
+//! there: they may be installed, and removed, at any time.
+
+mod kind;
+mod trigger;
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use backon::ExponentialBuilder;
+use futures::channel::mpsc::UnboundedSender;
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kthena_bridge_api::FIELD_MANAGER;
+use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, MANAGED_BY};
+use kthena_bridge_api::gateway::GatewayClass;
+use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_core::observe::{Child, Pod, reduced};
+use kube::api::{DynamicObject, PartialObjectMeta};
+use kube::core::ObjectMeta;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::watcher::{self, Event, ExponentialBackoff};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinHandle;
+
+use crate::context::Context;
+use crate::observe::{Cache, Cached, Change, Crd};
+
+pub(crate) use kind::Kind;
+
+/// Where the Models go that are to be looked at.
+pub(crate) type Queue = UnboundedSender<ObjectRef<ModelBooster>>;
+
+/// All watches.
+pub(crate) struct Watches {
+    cx: Arc<Context>,
+    client: Client,
+    queue: Queue,
+    models: Mutex<Writer<ModelBooster>>,
+    /// The kinds that are watched now.
+    running: Mutex<HashMap<Kind, Watch>>,
+    /// Wakes those who wait for the caches.
+    synced: tokio::sync::watch::Sender<()>,
+}
+
+/// A watch that runs.
+struct Watch {
+    task: JoinHandle<()>,
+    /// Whether its kind was listed once.
+    synced: bool,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Watches {
+    pub(crate) fn new(
+        cx: Arc<Context>,
+        client: Client,
+        queue: Queue,
+        models: Writer<ModelBooster>,
+    ) -> Self {
+        Self {
+            cx,
+            client,
+            queue,
+            models: Mutex::new(models),
+            running: Mutex::default(),
+            synced: tokio::sync::watch::Sender::new(()),
+        }
+    }
+
+    /// Watches which CRDs there are, and the kinds that are served. Never ends.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let api = Api::<PartialObjectMeta<CustomResourceDefinition>>::all(self.client.clone());
+        self.follow("CustomResourceDefinition", api, "", |event| {
+            let changes = self
+                .cx
+                .caches
+                .crds
+                .take(map(event, |crd| Crd::from(crd.metadata)));
+            if self.cx.caches.crds.is_synced() {
+                self.adjust(&changes);
+            }
+        })
+        .await;
+    }
+
+    /// Ends all watches.
+    pub(crate) fn stop(&self) {
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
+    /// Waits until every kind that is served was listed once.
+    pub(crate) async fn wait_until_synced(&self) {
+        let mut synced = self.synced.subscribe();
+        while !self.waiting_for().is_empty() {
+            // The sender is part of `self`.
+            let _ = synced.changed().await;
+        }
+    }
+
+    /// The kinds that are served and were not listed yet.
+    pub(crate) fn waiting_for(&self) -> Vec<&'static str> {
+        if !self.cx.caches.crds.is_synced() {
+            return vec!["CustomResourceDefinition"];
+        }
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting: Vec<_> = running
+            .iter()
+            .filter(|(_, w)| !w.synced)
+            .map(|(k, _)| k.as_str())
+            .collect();
+        waiting.sort_unstable();
+        waiting
+    }
+
+    /// The kinds whose CRDs are not installed.
+    pub(crate) fn missing(&self) -> Vec<&'static str> {
+        Kind::all()
+            .filter(|kind| !self.is_served(*kind))
+            .map(Kind::as_str)
+            .collect()
+    }
+
+    fn is_served(&self, kind: Kind) -> bool {
+        kind.crd().is_none_or(|crd| self.cx.caches.has_crd(&crd))
+    }
+
+    /// Starts the watches of kinds that came, and ends those of kinds that went.
+    fn adjust(self: &Arc<Self>, changes: &[Change<Crd>]) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut went = false;
+        for kind in Kind::all() {
+            match (self.is_served(kind), running.contains_key(&kind)) {
+                (true, false) => {
+                    tracing::info!(kind = kind.as_str(), "watching");
+                    let task = tokio::spawn(Arc::clone(self).watch(kind));
+                    running.insert(
+                        kind,
+                        Watch {
+                            task,
+                            synced: false,
+                        },
+                    );
+                }
+                (false, true) => {
+                    tracing::warn!(kind = kind.as_str(), "its CRD was removed");
+                    running.remove(&kind);
+                    self.clear(kind);
+                    went = true;
+                }
+                _ => {}
+            }
+        }
+        drop(running);
+        // What an endpoint picker is given depends on the version of the inference extension.
+        let pool = ChildKind::InferencePool.crd();
+        if went
+            || changes
+                .iter()
+                .any(|c| c.both().any(|crd| crd.metadata.name == pool))
+        {
+            self.look_at_all();
+        }
+        self.synced.send_replace(());
+    }
+
+    fn clear(&self, kind: Kind) {
+        let caches = &self.cx.caches;
+        match kind {
+            Kind::ModelBooster => {
+                let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+                models.apply_watcher_event(&Event::Init);
+                models.apply_watcher_event(&Event::InitDone);
+            }
+            Kind::ModelServing => drop(caches.servings.clear()),
+            Kind::ModelServer => drop(caches.servers.clear()),
+            Kind::Gateway => drop(caches.gateways.clear()),
+            Kind::GatewayClass => drop(caches.gateway_classes.clear()),
+            Kind::Pod => drop(caches.pods.clear()),
+            Kind::Child(kind) => drop(caches.children(kind).clear()),
+        }
+    }
+
+    /// Watches a kind. Never ends.
+    async fn watch(self: Arc<Self>, kind: Kind) {
+        let (client, cx) = (self.client.clone(), &self.cx);
+        let (caches, interests) = (&cx.caches, &cx.interests);
+        match kind {
+            Kind::ModelBooster => self.models(kind).await,
+            Kind::ModelServing => {
+                self.typed(kind, &caches.servings, trigger::by_owner).await;
+            }
+            Kind::ModelServer => {
+                self.typed(kind, &caches.servers, trigger::by_owner).await;
+            }
+            Kind::Gateway => {
+                self.typed(kind, &caches.gateways, |c| {
+                    trigger::by_gateway(c, interests)
+                })
+                .await;
+            }
+            Kind::GatewayClass => {
+                let by_class = |c: &_| trigger::by_gateway_class(c, &caches.gateways, interests);
+                self.typed::<GatewayClass>(kind, &caches.gateway_classes, by_class)
+                    .await;
+            }
+            Kind::Pod => {
+                let api = Api::<Pod>::all_with(client, &kind::pods());
+                let models = |c: &_| trigger::by_pod(c, interests);
+                self.cached(kind, api, "", &caches.pods, |pod| pod, models)
+                    .await;
+            }
+            Kind::Child(child) => {
+                let api = Api::<DynamicObject>::all_with(client, &child.api_resource());
+                let ours = format!("{LABEL_MANAGED_BY}={MANAGED_BY}");
+                // A DynamicObject came from JSON, so it goes back.
+                let reduce = |o| Child::reduce(child, &serde_json::to_value(o).unwrap_or_default());
+                let owner = |c: &_| trigger::by_owner(c);
+                self.cached(kind, api, &ours, caches.children(child), reduce, owner)
+                    .await;
+            }
+        }
+    }
+
+    async fn models(&self, kind: Kind) {
+        let api = Api::<ModelBooster>::all(self.client.clone());
+        self.follow(kind.as_str(), api, "", |event| {
+            let event = map(event, |mut model: ModelBooster| {
+                // The one entry that tells which conditions are ours is kept.
+                if let Some(entries) = &mut model.metadata.managed_fields {
+                    entries.retain(|e| e.manager.as_deref() == Some(FIELD_MANAGER));
+                }
+                model
+            });
+            {
+                let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+                models.apply_watcher_event(&event);
+            }
+            match event {
+                Event::Apply(model) | Event::Delete(model) => {
+                    self.look_at([ObjectRef::from_obj(&model)]);
+                }
+                Event::InitDone => {
+                    self.look_at_all();
+                    self.is_synced(kind);
+                }
+                Event::Init | Event::InitApply(_) => {}
+            }
+        })
+        .await;
+    }
+
+    async fn typed<K>(
+        &self,
+        kind: Kind,
+        cache: &Cache<K>,
+        models: impl Fn(&Change<K>) -> Vec<ObjectRef<ModelBooster>>,
+    ) where
+        K: Cached
+            + Resource<DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        let reduce = |mut object: K| {
+            let metadata = std::mem::take(object.meta_mut());
+            *object.meta_mut() = ObjectMeta {
+                generation: metadata.generation,
+                owner_references: metadata.owner_references.clone(),
+                ..reduced(metadata)
+            };
+            object
+        };
+        self.cached(
+            kind,
+            Api::all(self.client.clone()),
+            "",
+            cache,
+            reduce,
+            models,
+        )
+        .await;
+    }
+
+    /// Keeps a cache, and has the Models looked at that a change concerns.
+    async fn cached<K, C: Cached>(
+        &self,
+        kind: Kind,
+        api: Api<K>,
+        labels: &str,
+        cache: &Cache<C>,
+        reduce: impl Fn(K) -> C,
+        models: impl Fn(&Change<C>) -> Vec<ObjectRef<ModelBooster>>,
+    ) where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        self.follow(kind.as_str(), api, labels, |event| {
+            let listed = matches!(event, Event::InitDone);
+            let changes = cache.take(map(event, &reduce));
+            self.look_at(changes.iter().flat_map(&models));
+            if listed && self.is_synced(kind) && kind.crd().is_some() {
+                // A kind that came late: there may be objects to write of it.
+                self.look_at_all();
+            }
+        })
+        .await;
+    }
+
+    /// Follows a watch for ever.
+    async fn follow<K>(
+        &self,
+        kind: &'static str,
+        api: Api<K>,
+        labels: &str,
+        mut take: impl FnMut(Event<K>),
+    ) where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let backoff = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(200))
+            .with_max_delay(Duration::from_secs(15))
+            .with_jitter()
+            .without_max_times();
+        let mut config = watcher::Config::default();
+        if !labels.is_empty() {
+            config = config.labels(labels);
+        }
+        let events = watcher::watcher(api, config).backoff(ExponentialBackoff::from(backoff));
+        let mut events = pin!(events.into_stream());
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => take(event),
+                Err(error) => {
+                    self.cx.metrics.watch_failed(kind);
+                    tracing::warn!(kind, %error, "a watch failed; it is tried again");
+                }
+            }
+        }
+    }
+
+    /// Notes that a kind was listed; whether for the first time.
+    fn is_synced(&self, kind: Kind) -> bool {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(watch) = running.get_mut(&kind) else {
+            return false;
+        };
+        let first = !std::mem::replace(&mut watch.synced, true);
+        drop(running);
+        self.synced.send_replace(());
+        first
+    }
+
+    fn look_at(&self, models: impl IntoIterator<Item = ObjectRef<ModelBooster>>) {
+        for model in models {
+            // It fails when the operator is about to end.
+            let _ = self.queue.unbounded_send(model);
+        }
+    }
+
+    fn look_at_all(&self) {
+        self.look_at(
+            self.cx
+                .models
+                .state()
+                .iter()
+                .map(|model| ObjectRef::from_obj(&**model)),
+        );
+    }
+}
+
+/// An event of something else.
+fn map<K, C>(event: Event<K>, f: impl FnOnce(K) -> C) -> Event<C> {
+    match event {
+        Event::Apply(object) => Event::Apply(f(object)),
+        Event::Delete(object) => Event::Delete(f(object)),
+        Event::Init => Event::Init,
+        Event::InitApply(object) => Event::InitApply(f(object)),
+        Event::InitDone => Event::InitDone,
+    }
+}

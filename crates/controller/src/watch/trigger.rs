@@ -1,0 +1,77 @@
+//! Which Models a change concerns.
+
+use kthena_bridge_api::gateway::{Gateway, GatewayClass};
+use kthena_bridge_api::kthena::{LABEL_MODEL_NAME, ModelBooster};
+use kthena_bridge_core::observe::Pod;
+use kube::Resource;
+use kube::runtime::reflector::ObjectRef;
+
+use crate::interest::{Interests, Topic};
+use crate::observe::{Cache, Cached, Change};
+
+type Model = ObjectRef<ModelBooster>;
+
+/// The Models that own it, before or after.
+pub(super) fn by_owner<K: Cached>(change: &Change<K>) -> Vec<Model> {
+    let objects = change.both().map(|object| object.metadata());
+    let owners = objects.flat_map(|metadata| {
+        let namespace = metadata.namespace.clone().unwrap_or_default();
+        let owners = metadata.owner_references.iter().flatten();
+        let models = owners.filter(|owner| owner.kind == ModelBooster::kind(&()));
+        models.map(move |owner| ObjectRef::new(&owner.name).within(&namespace))
+    });
+    owners.collect()
+}
+
+/// The Model that a pod belongs to, and those that select pods of their own.
+pub(super) fn by_pod(change: &Change<Pod>, interests: &Interests<Model>) -> Vec<Model> {
+    let mut models = Vec::new();
+    for pod in change.both() {
+        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        let labels = pod.metadata.labels.as_ref();
+        if let Some(model) = labels.and_then(|labels| labels.get(LABEL_MODEL_NAME)) {
+            models.push(ObjectRef::new(model).within(&namespace));
+        }
+        models.extend(interests.of(&Topic::PodsIn(namespace)));
+    }
+    models
+}
+
+/// The Models that look at a Gateway.
+pub(super) fn by_gateway(change: &Change<Gateway>, interests: &Interests<Model>) -> Vec<Model> {
+    change
+        .both()
+        .take(1)
+        .flat_map(|gateway| of_gateway(gateway, interests))
+        .collect()
+}
+
+/// The Models that look at a Gateway of the class.
+pub(super) fn by_gateway_class(
+    change: &Change<GatewayClass>,
+    gateways: &Cache<Gateway>,
+    interests: &Interests<Model>,
+) -> Vec<Model> {
+    let Some(class) = change
+        .both()
+        .next()
+        .and_then(|class| class.metadata.name.clone())
+    else {
+        return Vec::new();
+    };
+    let of_class = gateways
+        .all()
+        .into_iter()
+        .filter(|gateway| gateway.spec.gateway_class_name == class);
+    of_class
+        .flat_map(|gateway| of_gateway(&gateway, interests))
+        .collect()
+}
+
+fn of_gateway(gateway: &Gateway, interests: &Interests<Model>) -> Vec<Model> {
+    let namespace = gateway.metadata.namespace.clone().unwrap_or_default();
+    let name = gateway.metadata.name.clone().unwrap_or_default();
+    let mut models = interests.of(&Topic::GatewaysIn(namespace.clone()));
+    models.extend(interests.of(&Topic::Gateway(namespace, name)));
+    models
+}

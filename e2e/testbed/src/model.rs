@@ -1,0 +1,214 @@
+//! A Kthena Model of a test.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kthena_bridge_api::DOMAIN;
+use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, MANAGED_BY};
+use kthena_bridge_api::kthena::ModelBooster;
+use kube::Api;
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use serde_json::{Map, Value, json};
+
+use crate::error::{Context as _, Result};
+use crate::{Namespace, TestBed};
+
+/// How long a Model may take to be served, from nothing.
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// A Kthena Model of a test.
+pub struct Model<'a> {
+    bed: &'a TestBed,
+    namespace: String,
+    name: String,
+    api: Api<ModelBooster>,
+}
+
+impl TestBed {
+    /// Kthena's own example, under a name of the test's.
+    pub fn example(&self, name: &str) -> Result<Value> {
+        let path = self.parts().join("examples/Qwen2.5-0.5B-Instruct.yaml");
+        let text =
+            std::fs::read_to_string(&path).context(|| format!("reading {}", path.display()))?;
+        let mut model: Value = serde_yaml::from_str(&text)
+            .map_err(|e| crate::Error::Other(format!("{}: {e}", path.display())))?;
+        model["metadata"]["name"] = name.into();
+        Ok(model)
+    }
+}
+
+impl<'a> Namespace<'a> {
+    /// A Model like Kthena's example.
+    pub async fn model(&self, name: &str) -> Result<Model<'a>> {
+        let example = self.bed().example(name)?;
+        self.model_from(&example).await
+    }
+
+    /// A Model from a manifest.
+    pub async fn model_from(&self, manifest: &Value) -> Result<Model<'a>> {
+        self.apply(&manifest.to_string()).await?;
+        Ok(Model {
+            bed: self.bed(),
+            namespace: self.name().to_owned(),
+            name: manifest["metadata"]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+            api: Api::namespaced(self.bed().client()?, self.name()),
+        })
+    }
+}
+
+impl Model<'_> {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// It, as it is now.
+    pub async fn get(&self) -> Result<ModelBooster, String> {
+        self.api.get(&self.name).await.map_err(|e| e.to_string())
+    }
+
+    /// Sets annotations of ours, and takes off those without a value. Keys are without the prefix.
+    pub async fn annotate(&self, annotations: &[(&str, Option<&str>)]) -> Result<()> {
+        let annotations: Map<String, Value> = annotations
+            .iter()
+            .map(|(key, value)| (format!("{DOMAIN}/{key}"), json!(value)))
+            .collect();
+        self.patch(&json!({"metadata": {"annotations": annotations}}))
+            .await
+    }
+
+    /// Merges a patch.
+    pub async fn patch(&self, patch: &Value) -> Result<()> {
+        self.api
+            .patch(&self.name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .context(|| {
+                format!(
+                    "patching ModelBooster {}/{} with {patch}",
+                    self.namespace, self.name
+                )
+            })
+            .map(drop)
+    }
+
+    /// Exposes it on a Gateway and waits until it is served.
+    pub async fn expose(&self, gateway: &str, annotations: &[(&str, Option<&str>)]) -> Result<()> {
+        let both = [("expose", Some("true")), ("gateway", Some(gateway))];
+        self.annotate(&[&both, annotations].concat()).await?;
+        self.wait_for_condition("Programmed", "True")
+            .await
+            .map(drop)
+    }
+
+    /// Deletes it.
+    pub async fn delete(&self) -> Result<()> {
+        let deleted = self.api.delete(&self.name, &DeleteParams::default()).await;
+        deleted
+            .context(|| format!("deleting ModelBooster {}/{}", self.namespace, self.name))
+            .map(drop)
+    }
+
+    /// A condition, once it has a status.
+    pub async fn wait_for_condition(&self, type_: &str, status: &str) -> Result<Condition> {
+        self.wait_for(&format!("{type_}={status}"), |c| {
+            c.type_ == type_ && c.status == status
+        })
+        .await
+    }
+
+    /// A condition, once it has a reason.
+    pub async fn wait_for_reason(&self, type_: &str, reason: &str) -> Result<Condition> {
+        self.wait_for(&format!("{type_} with reason {reason}"), |c| {
+            c.type_ == type_ && c.reason == reason
+        })
+        .await
+    }
+
+    async fn wait_for(&self, what: &str, fits: impl Fn(&Condition) -> bool) -> Result<Condition> {
+        let what = format!("{what} on ModelBooster {}/{}", self.namespace, self.name);
+        let looked = self.bed.wait_for(&what, LIMIT, async || {
+            let conditions = self.get().await?.status.unwrap_or_default().conditions;
+            let found = conditions.iter().find(|c| fits(c)).cloned();
+            found.ok_or_else(|| format!("{conditions:#?}"))
+        });
+        looked.await
+    }
+
+    /// The object of a kind that is called `name`.
+    pub async fn child(
+        &self,
+        kind: ChildKind,
+        name: &str,
+    ) -> Result<Option<DynamicObject>, String> {
+        let api = self.children_api(kind).map_err(|e| e.to_string())?;
+        api.get_opt(name)
+            .await
+            .map_err(|e| format!("getting {kind} {name}: {e}"))
+    }
+
+    /// The client of a kind that the bridge writes, in the Model's namespace.
+    pub fn children_api(&self, kind: ChildKind) -> Result<Api<DynamicObject>> {
+        Ok(Api::namespaced_with(
+            self.bed.client()?,
+            &self.namespace,
+            &kind.api_resource(),
+        ))
+    }
+
+    /// Everything in the namespace that the bridge wrote for this Model, in the order of the kinds.
+    pub async fn children(&self) -> Result<Vec<(ChildKind, DynamicObject)>, String> {
+        let mut children = Vec::new();
+        for kind in ChildKind::ALL {
+            let api = self.children_api(kind).map_err(|e| e.to_string())?;
+            let ours = ListParams::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGED_BY}"));
+            let found = api
+                .list(&ours)
+                .await
+                .map_err(|e| format!("listing {kind}: {e}"))?;
+            let of_model = found.items.into_iter().filter(|object| {
+                object
+                    .metadata
+                    .owner_references
+                    .iter()
+                    .flatten()
+                    .any(|owner| owner.name == self.name)
+            });
+            children.extend(of_model.map(|object| (kind, object)));
+        }
+        Ok(children)
+    }
+
+    /// Waits until the bridge has left nothing: no object and no condition.
+    pub async fn wait_until_withdrawn(&self) -> Result<()> {
+        let what = format!(
+            "nothing is left on ModelBooster {}/{}",
+            self.namespace, self.name
+        );
+        let looked = self.bed.wait_for(&what, LIMIT, async || {
+            let model = self.get().await?;
+            let conditions = model.status.unwrap_or_default().conditions;
+            let ours = conditions
+                .iter()
+                .filter(|c| matches!(c.type_.as_str(), "Accepted" | "Programmed"))
+                .count();
+            let children = self.children().await?;
+            if ours == 0 && children.is_empty() {
+                return Ok(());
+            }
+            let names = children
+                .iter()
+                .map(|(kind, _)| kind.as_str())
+                .collect::<Vec<_>>();
+            Err(format!("{names:?}; {conditions:#?}"))
+        });
+        looked.await
+    }
+}

@@ -1,0 +1,85 @@
+//! The operator as its users install it: the manifests of `config/`, and a Pod that the kubelet runs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::json;
+
+use crate::TestBed;
+use crate::error::{Context as _, Error, Result};
+
+/// The namespace that the operator runs in.
+pub const OPERATOR_NAMESPACE: &str = "kthena-bridge-system";
+/// The name of its Deployment, its container, its ServiceAccount and its ClusterRole.
+pub const OPERATOR: &str = "kthena-bridge";
+const LIMIT: Duration = Duration::from_secs(30);
+
+impl TestBed {
+    /// Installs the operator and waits until it is ready.
+    pub async fn install_operator(&self) -> Result<()> {
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+        let kubectl = self.parts().join("bin/kubectl");
+        let rendered = tokio::process::Command::new(&kubectl)
+            .arg("kustomize")
+            .arg(&config)
+            .output()
+            .await
+            .context(|| format!("running {}", kubectl.display()))?;
+        if !rendered.status.success() {
+            let problem = String::from_utf8_lossy(&rendered.stderr);
+            return Err(Error::Other(format!(
+                "kubectl kustomize {}: {problem}",
+                config.display()
+            )));
+        }
+        self.apply("", &String::from_utf8_lossy(&rendered.stdout))
+            .await?;
+        self.scale_operator(1).await
+    }
+
+    /// Starts or stops the operator and waits until it is ready, or gone.
+    pub async fn scale_operator(&self, replicas: i32) -> Result<()> {
+        let client = self.client()?;
+        let deployments: Api<Deployment> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
+        let patch = json!({"spec": {"replicas": replicas}});
+        deployments
+            .patch(OPERATOR, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .context(|| format!("scaling the operator to {replicas}"))?;
+        let pods: Api<Pod> = Api::namespaced(client, OPERATOR_NAMESPACE);
+        let what = format!("{replicas} pods of the operator are ready, and there are no others");
+        let waited = self.wait_for(&what, LIMIT, async || {
+            let params = ListParams::default().labels("app.kubernetes.io/name=kthena-bridge");
+            let found = pods.list(&params).await.map_err(|e| e.to_string())?.items;
+            let ready = found.iter().filter(|pod| is_ready(pod)).count();
+            let as_wanted = usize::try_from(replicas)
+                .is_ok_and(|wanted| ready == wanted && found.len() == wanted);
+            let statuses = || {
+                found
+                    .iter()
+                    .map(|pod| format!("{:?}", pod.status))
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            };
+            if as_wanted { Ok(()) } else { Err(statuses()) }
+        });
+        waited
+            .await
+            .map_err(|e| Error::Other(format!("{e}\n{}", self.tails(OPERATOR_NAMESPACE, 20))))
+    }
+}
+
+/// Whether a pod is ready.
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    conditions
+        .into_iter()
+        .any(|c| c.type_ == "Ready" && c.status == "True")
+}
