@@ -238,15 +238,19 @@ impl Writer {
             object = self.apply_over(desired, live, version_of(&object)).await?;
         }
         if differs(desired, &object) {
-            let additions: Vec<Value> = ownership::exclusive(desired.kind)
+            let foreign: Vec<Value> = ownership::exclusive(desired.kind)
                 .iter()
-                .filter(|pointer| object.pointer(pointer) != desired.object.pointer(pointer))
-                .map(|pointer| json!({"op": "replace", "path": pointer, "value": desired.object.pointer(pointer)}))
+                .filter_map(|field| {
+                    let path = format!("/spec/{field}");
+                    let (live, wanted) = (object.pointer(&path), desired.object.pointer(&path));
+                    (live != wanted).then(|| match wanted {
+                        Some(wanted) => json!({"op": "add", "path": path, "value": wanted}),
+                        None => json!({"op": "remove", "path": path}),
+                    })
+                })
                 .collect();
-            if !additions.is_empty() {
-                object = self
-                    .patch(desired, &object, Value::Array(additions))
-                    .await?;
+            if !foreign.is_empty() {
+                object = self.patch(desired, &object, Value::Array(foreign)).await?;
             }
         }
         let child = Child::reduce(desired.kind, &object);

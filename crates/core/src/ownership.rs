@@ -14,11 +14,12 @@ use sha2::{Digest as _, Sha256};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Digest(u64);
 
-/// Parts of a kind that are ours alone: another manager's addition there changes which pods get traffic,
-/// so it is drift although it touches no field of ours.
+/// Fields of `spec` that are ours alone: what another manager adds there changes which requests come, or
+/// which pods get them, so it is drift although it touches no field of ours.
 pub fn exclusive(kind: ChildKind) -> &'static [&'static str] {
     match kind {
-        ChildKind::InferencePool | ChildKind::Service => &["/spec/selector"],
+        ChildKind::InferencePool | ChildKind::Service => &["selector"],
+        ChildKind::HTTPRoute => &["hostnames"],
         _ => &[],
     }
 }
@@ -52,10 +53,12 @@ pub fn live(kind: ChildKind, object: &Value) -> Digest {
         unite(&mut fields, &entry["fieldsV1"]);
     }
     let mut owned = project(object, &fields).unwrap_or_default();
-    for pointer in exclusive(kind) {
-        // Where we own nothing of it any more, the difference shows anyway.
-        if let (Some(to), Some(from)) = (owned.pointer_mut(pointer), object.pointer(pointer)) {
-            *to = from.clone();
+    for field in exclusive(kind) {
+        if let (Some(owned), Some(live)) = (
+            owned.get_mut("spec"),
+            object.pointer(&format!("/spec/{field}")),
+        ) {
+            owned[*field] = live.clone();
         }
     }
     digest(&owned)

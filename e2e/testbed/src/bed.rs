@@ -164,11 +164,11 @@ impl TestBed {
     /// ended meanwhile. What `look` gives as an error is the state seen: the time-out's message shows it.
     pub async fn wait_for<T>(
         &self,
-        what: &str,
+        what: impl AsRef<str>,
         deadline: Duration,
         look: impl AsyncFnMut() -> Result<T, String>,
     ) -> Result<T> {
-        wait::until(|| self.check(), what, deadline, look).await
+        wait::until(|| self.check(), what.as_ref(), deadline, look).await
     }
 
     /// Fails when a component has ended.

@@ -10,7 +10,7 @@ use kube::{
 use serde_json::Value;
 
 use crate::{
-    TestBed,
+    Namespace, TestBed,
     error::{Context as _, Result},
     sandbox::Sandbox,
 };
@@ -21,6 +21,15 @@ apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
 metadata: {name: istio}
 spec: {controllerName: istio.io/gateway-controller}
+";
+/// A Gateway that admits HTTPRoutes of its own namespace, as the guide's does.
+const GATEWAY: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: NAME}
+spec:
+  gatewayClassName: istio
+  listeners: [{name: http, port: 80, protocol: HTTP}]
 ";
 /// Without it there can be no class.
 pub(crate) const CLASS_CRD: &str = "gatewayclasses.gateway.networking.k8s.io";
@@ -42,6 +51,12 @@ impl Answer {
     /// The body as JSON; null when it is none.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_default()
+    }
+
+    /// The pod that answered, as the simulated vLLM says.
+    pub fn served_by(&self) -> Option<&str> {
+        let header = self.headers.iter().find(|(name, _)| name == "x-served-by");
+        header.map(|(_, pod)| pod.as_str())
     }
 }
 
@@ -80,6 +95,14 @@ pub(crate) async fn create_class(client: &Client) -> Result<()> {
     crate::namespace::apply(client, "", &class).await.map(drop)
 }
 
+impl Namespace<'_> {
+    /// Makes a Gateway and gives its address.
+    pub async fn gateway(&self, name: &str) -> Result<Ipv4Addr> {
+        self.apply(&GATEWAY.replace("NAME", name)).await?;
+        self.bed().gateway_address(self.name(), name).await
+    }
+}
+
 impl TestBed {
     /// The address of a Gateway, once it is programmed.
     pub async fn gateway_address(&self, namespace: &str, name: &str) -> Result<Ipv4Addr> {
@@ -105,16 +128,16 @@ impl TestBed {
         .await
     }
 
-    /// Posts JSON. `host` is the Host header, where it is not to be the one of `url`.
+    /// Posts JSON with headers beside the usual ones; `host` among them replaces that of `url`.
     pub async fn post(
         &self,
         url: &str,
-        host: Option<&str>,
+        headers: &[(&str, &str)],
         body: &Value,
     ) -> Result<Answer, String> {
         let mut request = http()?.post(url).json(body);
-        if let Some(host) = host {
-            request = request.header("host", host);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         answer(request).await
     }

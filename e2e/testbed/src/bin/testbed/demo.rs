@@ -7,15 +7,6 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 use testbed::{Error, Model, Namespace, Options, Result, TestBed};
 
-const GATEWAY: &str = "
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: inference-gateway}
-spec:
-  gatewayClassName: istio
-  listeners: [{name: http, port: 80, protocol: HTTP}]
-";
-
 /// Runs it; with `keep`, everything stays until Ctrl-C before the Model is un-annotated.
 pub(crate) async fn run(keep: bool) -> Result<()> {
     step("Starting etcd, kube-apiserver, kube-controller-manager, Kthena, a kubelet and a Gateway");
@@ -27,7 +18,7 @@ pub(crate) async fn run(keep: bool) -> Result<()> {
 
     step("Applying a Gateway and Kthena's example Model, and annotating the Model");
     let namespace = bed.namespace("demo").await?;
-    namespace.apply(GATEWAY).await?;
+    let address = namespace.gateway("inference-gateway").await?;
     let model = namespace.model("demo").await?;
     for annotation in ["expose=true", "gateway=inference-gateway"] {
         eprintln!("kubectl annotate modelbooster demo kthena-bridge.io/{annotation}");
@@ -40,9 +31,6 @@ pub(crate) async fn run(keep: bool) -> Result<()> {
     }
 
     step("Asking it through the Gateway");
-    let address = bed
-        .gateway_address(namespace.name(), "inference-gateway")
-        .await?;
     let prompt = json!({"model": "demo", "prompt": "Who are you?", "max_tokens": 16});
     ask(&bed, &format!("http://{address}/v1/completions"), &prompt).await?;
     let mut chat =
@@ -88,7 +76,7 @@ async fn conditions(model: &Model<'_>) -> Result<()> {
 /// `Programmed=True` says that a request is answered now, so it is sent once.
 async fn ask(bed: &TestBed, url: &str, question: &Value) -> Result<()> {
     eprintln!("$ curl {url} -d '{question}'");
-    let answer = bed.post(url, None, question).await.map_err(Error::Other)?;
+    let answer = bed.post(url, &[], question).await.map_err(Error::Other)?;
     eprintln!("{} {}", answer.status, answer.body.trim());
     if answer.status == 200 && answer.json()["model"] == question["model"] {
         return Ok(());

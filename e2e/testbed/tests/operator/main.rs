@@ -1,0 +1,208 @@
+//! The operator, as a Pod on the bed, with all the real components around it.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of tests, which Clippy does not see as tests"
+)]
+
+mod annotations;
+mod drift;
+mod serve;
+mod stopped;
+
+use std::net::Ipv4Addr;
+use std::ops::Deref;
+use std::time::Duration;
+
+use kthena_bridge_api::child::ChildKind;
+use kube::api::DynamicObject;
+use serde_json::{Value, json};
+use testbed::{Answer, Model, TestBed};
+use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// How long anything may take here.
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// Held by those who rely on the operator, and alone by those who stop it.
+static OPERATOR: RwLock<()> = RwLock::const_new(());
+
+/// The bed with the operator, which does not stop while this lives.
+struct Bed<G> {
+    bed: &'static TestBed,
+    _operator: G,
+}
+
+impl<G> Deref for Bed<G> {
+    type Target = TestBed;
+    fn deref(&self) -> &TestBed {
+        self.bed
+    }
+}
+
+async fn bed() -> Bed<RwLockReadGuard<'static, ()>> {
+    let bed = with_operator().await;
+    Bed {
+        bed,
+        _operator: OPERATOR.read().await,
+    }
+}
+
+/// The bed for a test that stops the operator, which no other test uses meanwhile.
+async fn bed_alone() -> Bed<RwLockWriteGuard<'static, ()>> {
+    let bed = with_operator().await;
+    Bed {
+        bed,
+        _operator: OPERATOR.write().await,
+    }
+}
+
+async fn with_operator() -> &'static TestBed {
+    static INSTALLED: OnceCell<()> = OnceCell::const_new();
+    let bed = TestBed::shared().unwrap();
+    INSTALLED
+        .get_or_init(async || bed.install_operator().await.unwrap())
+        .await;
+    bed
+}
+
+/// Asks a Gateway for a chat completion.
+async fn ask(bed: &TestBed, gateway: Ipv4Addr, path: &str, model: &str) -> Result<Answer, String> {
+    ask_with(bed, gateway, path, model, &[]).await
+}
+
+async fn ask_with(
+    bed: &TestBed,
+    gateway: Ipv4Addr,
+    path: &str,
+    model: &str,
+    headers: &[(&str, &str)],
+) -> Result<Answer, String> {
+    let question =
+        json!({"model": model, "messages": [{"role": "user", "content": "Who are you?"}]});
+    bed.post(
+        &format!("http://{gateway}{path}/v1/chat/completions"),
+        headers,
+        &question,
+    )
+    .await
+}
+
+/// Asks until there is an answer with this status: the statuses are written before Envoy has the
+/// configuration that they speak of.
+async fn wait_for_answer(
+    bed: &TestBed,
+    gateway: Ipv4Addr,
+    path: &str,
+    model: &str,
+    status: u16,
+) -> Answer {
+    let what = format!("http://{gateway}{path} answers {model} with {status}");
+    let looked = bed.wait_for(&what, LIMIT, async || {
+        let answer = ask(bed, gateway, path, model).await?;
+        if answer.status == status {
+            Ok(answer)
+        } else {
+            Err(format!("{answer:?}"))
+        }
+    });
+    looked.await.unwrap()
+}
+
+/// An object without what changes by itself, or by being made anew.
+fn essence(object: &DynamicObject) -> Value {
+    let mut value = serde_json::to_value(object).unwrap();
+    value.as_object_mut().unwrap().remove("status");
+    let metadata = value["metadata"].as_object_mut().unwrap();
+    for field in [
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "managedFields",
+    ] {
+        metadata.remove(field);
+    }
+    if let Some(annotations) = metadata
+        .get_mut("annotations")
+        .and_then(Value::as_object_mut)
+    {
+        annotations.remove("deployment.kubernetes.io/revision");
+        if annotations.is_empty() {
+            metadata.remove("annotations");
+        }
+    }
+    if let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.remove("clusterIP");
+        spec.remove("clusterIPs");
+    }
+    value
+}
+
+/// The essence of every object of a Model.
+async fn essences(model: &Model<'_>) -> Result<Vec<(ChildKind, Value)>, String> {
+    let children = model.children().await?;
+    Ok(children
+        .iter()
+        .map(|(kind, object)| (*kind, essence(object)))
+        .collect())
+}
+
+/// Waits until the objects of a Model are as they were.
+async fn wait_until_as_before(
+    bed: &TestBed,
+    model: &Model<'_>,
+    before: &[(ChildKind, Value)],
+    what: &str,
+) {
+    let looked = bed.wait_for(what, LIMIT, async || {
+        let now = essences(model).await?;
+        if now == before {
+            return Ok(());
+        }
+        let mut differences = String::new();
+        for kind in ChildKind::ALL {
+            let of = |all: &[(ChildKind, Value)]| {
+                all.iter().find(|(k, _)| *k == kind).map(|(_, o)| o.clone())
+            };
+            let (was, is) = (of(before), of(&now));
+            if was != is {
+                differences.push_str(&format!("{kind} was {was:#?}\nand is {is:#?}\n"));
+            }
+        }
+        Err(differences)
+    });
+    looked.await.unwrap();
+}
+
+/// Kind, name and version of every object of a Model.
+async fn versions(model: &Model<'_>) -> Vec<(ChildKind, String, String)> {
+    let children = model.children().await.unwrap();
+    let of = |o: &DynamicObject| {
+        (
+            o.metadata.name.clone().unwrap(),
+            o.metadata.resource_version.clone().unwrap(),
+        )
+    };
+    children
+        .iter()
+        .map(|(kind, o)| (*kind, of(o).0, of(o).1))
+        .collect()
+}
+
+/// The types of the conditions that Kthena wrote and that are True.
+async fn kthenas_conditions(model: &Model<'_>) -> Vec<String> {
+    let conditions = model
+        .get()
+        .await
+        .unwrap()
+        .status
+        .unwrap_or_default()
+        .conditions;
+    let kthenas = conditions
+        .into_iter()
+        .filter(|c| !matches!(c.type_.as_str(), "Accepted" | "Programmed"));
+    kthenas
+        .filter(|c| c.status == "True")
+        .map(|c| c.type_)
+        .collect()
+}
