@@ -110,8 +110,10 @@ async fn publish(
 
 /// Takes everything of ours away: the Model is not, or no longer, exposed.
 async fn withdraw(model: &ModelBooster, owner: &Owner, cx: &Context) -> Result<Action, Error> {
-    cx.writer.remove(&owner.uid, None).await.into_result()?;
+    let removed = cx.writer.remove(&owner.uid, None).await;
+    // Also when something could not be removed: what the conditions said is no longer so.
     cx.publisher.withdraw(model).await?;
+    removed.into_result()?;
     let object = ObjectRef::from_obj(model);
     cx.interests.forget(&object);
     cx.retries.forget(&object);

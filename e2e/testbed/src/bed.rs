@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use crate::{
+    audit,
     control_plane::ControlPlane,
     crds,
     error::{Context as _, Error, Result},
@@ -210,6 +211,11 @@ impl TestBed {
             let _ = writeln!(text, "--- {}\n{}", path.display(), tail(&path, lines));
         }
         text
+    }
+
+    /// What the operator asked the API server for so far, whoever of it asked.
+    pub fn audit(&self) -> Result<Vec<audit::Request>> {
+        audit::read(&self.control_plane.audit_log)
     }
 
     /// The folder of all files of the bed, logs included.

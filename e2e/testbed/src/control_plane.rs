@@ -31,12 +31,23 @@ const CONTROLLERS: &str = "deployment-controller,disruption-controller,endpoints
     root-ca-certificate-publisher-controller,serviceaccount-controller,serviceaccount-token-controller,\
     statefulset-controller";
 
+/// What the API server records: the operator's requests, and nobody else's.
+const AUDIT_POLICY: &str = r#"
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Metadata, users: ["system:serviceaccount:kthena-bridge-system:kthena-bridge"]}
+- {level: None}
+"#;
+
 /// How the API server is reached.
 pub(crate) struct ControlPlane {
     pub(crate) address: Ipv4Addr,
     pub(crate) port: u16,
     pub(crate) ca: PathBuf,
     pub(crate) kubeconfig: PathBuf,
+    pub(crate) audit_log: PathBuf,
     service_account_key: PathBuf,
 }
 
@@ -55,6 +66,7 @@ impl ControlPlane {
             port: PORT,
             ca: dir.join("ca.crt"),
             kubeconfig: dir.join("kubeconfig"),
+            audit_log: dir.join("audit.log"),
             service_account_key: dir.join("service-account.key"),
         };
         let token = plane.write_credentials(&dir)?;
@@ -150,6 +162,7 @@ impl ControlPlane {
                 format!("{token},admin,admin,system:masters\n"),
             ),
             (self.kubeconfig.clone(), kubeconfig),
+            (dir.join("audit.yaml"), AUDIT_POLICY.to_owned()),
         ];
         for (path, content) in files {
             std::fs::write(&path, content).context(|| format!("writing {}", path.display()))?;
@@ -196,6 +209,8 @@ impl ControlPlane {
                 self.service_account_key.display()
             ),
             format!("--service-cluster-ip-range={SERVICE_RANGE}"),
+            format!("--audit-policy-file={}", file("audit.yaml")),
+            format!("--audit-log-path={}", self.audit_log.display()),
             "--allow-privileged=true".to_owned(),
             "--profiling=false".to_owned(),
         ]

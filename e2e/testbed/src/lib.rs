@@ -14,6 +14,7 @@
 //! **Clients are made per test**: a client's connections are driven by tasks on the runtime that made
 //! them, and each `#[tokio::test]` has its own. The bed's own tasks live on a runtime of the bed.
 
+pub mod audit;
 mod bed;
 mod control_plane;
 mod crds;

@@ -307,7 +307,11 @@ fn wrong() -> Vec<(&'static str, String, &'static str)> {
         ("gateway", "\"quoted\"".to_owned(), "name"),
         ("model-names", "\u{7}".to_owned(), "name"),
         ("pod-selector", format!("a={long}"), "label"),
-        ("endpoint-picker", "Not A Service".to_owned(), "my-picker:9002"),
+        (
+            "endpoint-picker",
+            "Not A Service".to_owned(),
+            "my-picker:9002",
+        ),
         ("match-model", "true".to_owned(), "modelHeader"),
         ("paused", "maybe".to_owned(), "true"),
     ]

@@ -7,9 +7,11 @@
 
 mod annotations;
 mod drift;
+mod rights;
 mod serve;
 mod stopped;
 
+use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::ops::Deref;
 use std::time::Duration;
@@ -166,7 +168,7 @@ async fn wait_until_as_before(
             };
             let (was, is) = (of(before), of(&now));
             if was != is {
-                differences.push_str(&format!("{kind} was {was:#?}\nand is {is:#?}\n"));
+                let _ = writeln!(differences, "{kind} was {was:#?}\nand is {is:#?}");
             }
         }
         Err(differences)

@@ -1,0 +1,125 @@
+//! The operator's ClusterRole lists what it uses, and nothing else.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use kthena_bridge_api::child::LABEL_MANAGED_BY;
+use kube::Api;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use serde_json::json;
+use testbed::OPERATOR;
+
+use crate::{LIMIT, bed, essences, wait_until_as_before};
+
+/// A right, as a rule of a role names it.
+type Right = (String, String, String);
+
+fn granted(role: &ClusterRole) -> BTreeSet<Right> {
+    let mut rights = BTreeSet::new();
+    for rule in role.rules.iter().flatten() {
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                rights.extend(
+                    rule.verbs
+                        .iter()
+                        .map(|verb| (group.clone(), resource.clone(), verb.clone())),
+                );
+            }
+        }
+    }
+    rights
+}
+
+#[tokio::test]
+async fn the_cluster_role_lists_exactly_what_is_used() {
+    let bed = bed().await;
+    let namespace = bed.namespace("rights").await.unwrap();
+    namespace.gateway("inference-gateway").await.unwrap();
+    let model = namespace.model("demo").await.unwrap();
+    model
+        .expose("inference-gateway", &[("priority", Some("1"))])
+        .await
+        .unwrap();
+    let before = essences(&model).await.unwrap();
+
+    // Without its label, an object is not watched: it is looked up, and mended.
+    let label = LABEL_MANAGED_BY.replace('/', "~1");
+    for (kind, object) in model.children().await.unwrap() {
+        let remove = json!([{"op": "remove", "path": format!("/metadata/labels/{label}")}]);
+        let remove: json_patch::Patch = serde_json::from_value(remove).unwrap();
+        let api = model.children_api(kind).unwrap();
+        let name = object.metadata.name.unwrap();
+        api.patch(&name, &PatchParams::default(), &Patch::<()>::Json(remove))
+            .await
+            .unwrap();
+    }
+    wait_until_as_before(&bed, &model, &before, "the labels are back").await;
+    // An Event that comes twice is one, with a count.
+    for replicas in [0, 1] {
+        model
+            .patch(&json!({"spec": {"backend": {"replicas": replicas}}}))
+            .await
+            .unwrap();
+        let status = if replicas == 0 { "False" } else { "True" };
+        model
+            .wait_for_condition("Programmed", status)
+            .await
+            .unwrap();
+    }
+    model.annotate(&[("expose", None)]).await.unwrap();
+    model.wait_until_withdrawn().await.unwrap();
+
+    let roles: Api<ClusterRole> = Api::all(bed.client().unwrap());
+    let granted = granted(&roles.get(OPERATOR).await.unwrap());
+    let looked = bed.wait_for("every right of the role was used", LIMIT, async || {
+        let requests = bed.audit().map_err(|e| e.to_string())?;
+        let used: BTreeSet<Right> = requests
+            .iter()
+            .map(|r| (r.group.clone(), r.resource.clone(), r.verb.clone()))
+            .collect();
+        let unused: Vec<_> = granted
+            .difference(&used)
+            .filter(|(_, _, verb)| verb != "bind")
+            .collect();
+        if unused.is_empty() {
+            Ok(requests)
+        } else {
+            Err(format!("not used: {unused:?}"))
+        }
+    });
+    let requests = looked.await.unwrap();
+    let refused: Vec<_> = requests
+        .iter()
+        .filter(|r| matches!(r.code, 401 | 403))
+        .collect();
+    // A namespace of another test that ends takes nothing new.
+    let lacking = refused
+        .into_iter()
+        .filter(|r| !granted.contains(&(r.group.clone(), r.resource.clone(), r.verb.clone())));
+    assert_eq!(
+        lacking.collect::<Vec<_>>(),
+        Vec::<&testbed::audit::Request>::new()
+    );
+}
+
+/// Nobody but the bridge and Kthena writes on the Model, and the bridge only its status.
+#[tokio::test]
+async fn nothing_of_ours_is_on_a_model_but_its_conditions() {
+    let bed = bed().await;
+    let namespace = bed.namespace("clean").await.unwrap();
+    namespace.gateway("inference-gateway").await.unwrap();
+    let model = namespace.model("demo").await.unwrap();
+    model.expose("inference-gateway", &[]).await.unwrap();
+    let object: DynamicObject =
+        serde_json::from_value(serde_json::to_value(model.get().await.unwrap()).unwrap()).unwrap();
+    for entry in object.metadata.managed_fields.unwrap() {
+        if entry.manager.as_deref() == Some("kthena-bridge") {
+            let fields = entry.fields_v1.unwrap().0;
+            let fields = fields.as_object().unwrap();
+            assert_eq!(fields.keys().collect::<Vec<_>>(), ["f:status"]);
+            let status = fields["f:status"].as_object().unwrap();
+            assert_eq!(status.keys().collect::<Vec<_>>(), ["f:conditions"]);
+        }
+    }
+    assert!(object.metadata.finalizers.unwrap_or_default().is_empty());
+}

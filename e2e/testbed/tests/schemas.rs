@@ -1,0 +1,270 @@
+//! Every field that is read exists in the upstream schemas: a field that was renamed there would be
+//! silently empty here. Needs no bed, only the definitions.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "the helpers of tests, which Clippy does not see as tests"
+)]
+
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kthena_bridge_api::gateway::{
+    GatewayAddress, GatewayClassSpec, GatewaySpec, GatewayStatus, Listener, ListenerStatus,
+    ParentReference, ParentStatus,
+};
+use kthena_bridge_api::kthena::{
+    Container, ModelBackend, ModelBoosterSpec, ModelBoosterStatus, ModelServerSpec,
+    ModelServingSpec, ModelWorker, PodTemplate, PodTemplateSpec, Role, ServingGroup, WorkloadPort,
+    WorkloadSelector,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+fn parts() -> PathBuf {
+    // What e2e/parts/fetch prints.
+    std::env::var("KTHENA_BRIDGE_PARTS").unwrap().into()
+}
+
+/// The schema of a kind in the version that is read.
+fn schema(name: &str, version: &str) -> Value {
+    for folder in std::fs::read_dir(parts().join("crds")).unwrap() {
+        for file in std::fs::read_dir(folder.unwrap().path()).unwrap() {
+            let path = file.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            if !text.contains(&format!("name: {name}")) {
+                continue;
+            }
+            if let Some(schema) = schema_in(&text, &path, name, version) {
+                return schema;
+            }
+        }
+    }
+    panic!("no definition {name} has a version {version}");
+}
+
+fn schema_in(text: &str, path: &Path, name: &str, version: &str) -> Option<Value> {
+    for document in serde_yaml::Deserializer::from_str(text) {
+        let crd = <Value as serde::Deserialize>::deserialize(document);
+        let crd = crd.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        if crd["metadata"]["name"] == name {
+            let versions = crd["spec"]["versions"].as_array().unwrap();
+            let found = versions.iter().find(|v| v["name"] == version)?;
+            return Some(found["schema"]["openAPIV3Schema"].clone());
+        }
+    }
+    None
+}
+
+/// The paths of `value` that the schema does not have.
+fn unknown(schema: &Value, value: &Value, path: &str) -> Vec<String> {
+    if schema["x-kubernetes-preserve-unknown-fields"] == true {
+        return Vec::new();
+    }
+    match value {
+        Value::Object(fields) if schema["additionalProperties"].is_object() => fields
+            .iter()
+            .flat_map(|(k, v)| unknown(&schema["additionalProperties"], v, &format!("{path}.{k}")))
+            .collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(key, value)| {
+                let path = format!("{path}.{key}");
+                match schema["properties"].get(key) {
+                    Some(schema) => unknown(schema, value, &path),
+                    None => vec![path],
+                }
+            })
+            .collect(),
+        Value::Array(items) => items
+            .iter()
+            .flat_map(|v| unknown(&schema["items"], v, &format!("{path}[]")))
+            .collect(),
+        scalar => {
+            let type_ = schema["type"].as_str().unwrap_or("any");
+            let fits = match scalar {
+                Value::String(_) => matches!(type_, "string" | "any"),
+                Value::Number(_) => matches!(type_, "integer" | "number" | "any"),
+                Value::Bool(_) => matches!(type_, "boolean" | "any"),
+                _ => false,
+            };
+            if fits {
+                Vec::new()
+            } else {
+                vec![format!("{path} is a {type_}")]
+            }
+        }
+    }
+}
+
+fn check(name: &str, version: &str, part: &str, value: &impl Serialize) -> Vec<String> {
+    let schema = schema(name, version);
+    let value = json!({part: serde_json::to_value(value).unwrap()});
+    unknown(&schema, &value, "")
+}
+
+fn condition() -> Condition {
+    Condition {
+        last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
+        message: "m".to_owned(),
+        observed_generation: Some(1),
+        reason: "R".to_owned(),
+        status: "True".to_owned(),
+        type_: "T".to_owned(),
+    }
+}
+
+fn parent_reference() -> ParentReference {
+    ParentReference {
+        group: Some("g".to_owned()),
+        kind: Some("k".to_owned()),
+        namespace: Some("n".to_owned()),
+        name: "n".to_owned(),
+        section_name: Some("s".to_owned()),
+    }
+}
+
+/// No `..Default::default()` here: a field that is added to a type has to be added to this test.
+fn backend() -> ModelBackend {
+    ModelBackend {
+        name: "b".to_owned(),
+        r#type: "vLLM".to_owned(),
+        model_uri: "hf://a/b".to_owned(),
+        cache_uri: "hostpath://c".to_owned(),
+        replicas: Some(1),
+        min_replicas: Some(1),
+        workers: vec![ModelWorker {
+            r#type: "server".to_owned(),
+            config: Some(json!({"served-model-name": "x"})),
+        }],
+    }
+}
+
+#[test]
+fn what_is_read_of_kthena_is_in_its_schemas() {
+    let spec = ModelBoosterSpec {
+        backend: Some(backend()),
+        backends: vec![backend()],
+    };
+    let boosters = "modelboosters.workload.serving.volcano.sh";
+    let unknown = check(boosters, "v1alpha1", "spec", &spec);
+    // The forms of versions before v1.0.0.
+    assert_eq!(unknown, [".spec.backend.minReplicas", ".spec.backends"]);
+    let status = ModelBoosterStatus {
+        conditions: vec![condition()],
+    };
+    assert_eq!(
+        check(boosters, "v1alpha1", "status", &status),
+        Vec::<String>::new()
+    );
+
+    let serving = ModelServingSpec {
+        template: ServingGroup {
+            roles: vec![Role {
+                name: "leader".to_owned(),
+                entry_template: PodTemplate {
+                    spec: PodTemplateSpec {
+                        containers: vec![Container {
+                            name: "engine".to_owned(),
+                            command: vec!["python3".to_owned()],
+                            args: vec!["-m".to_owned()],
+                        }],
+                    },
+                },
+            }],
+        },
+    };
+    let servings = "modelservings.workload.serving.volcano.sh";
+    assert_eq!(
+        check(servings, "v1alpha1", "spec", &serving),
+        Vec::<String>::new()
+    );
+
+    let server = ModelServerSpec {
+        workload_port: WorkloadPort { port: 8000 },
+        workload_selector: WorkloadSelector {
+            match_labels: [("a".to_owned(), "b".to_owned())].into(),
+        },
+    };
+    let servers = "modelservers.networking.serving.volcano.sh";
+    assert_eq!(
+        check(servers, "v1alpha1", "spec", &server),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn what_is_read_of_gateway_api_is_in_its_schemas() {
+    let none = Vec::<String>::new();
+    let class = GatewayClassSpec {
+        controller_name: "c".to_owned(),
+    };
+    assert_eq!(
+        check(
+            "gatewayclasses.gateway.networking.k8s.io",
+            "v1",
+            "spec",
+            &class
+        ),
+        none
+    );
+    let gateways = "gateways.gateway.networking.k8s.io";
+    let spec = GatewaySpec {
+        gateway_class_name: "c".to_owned(),
+        listeners: vec![Listener {
+            name: "l".to_owned(),
+        }],
+    };
+    assert_eq!(check(gateways, "v1", "spec", &spec), none);
+    let status = GatewayStatus {
+        addresses: vec![GatewayAddress {
+            value: "10.0.0.1".to_owned(),
+        }],
+        conditions: vec![condition()],
+        listeners: vec![ListenerStatus {
+            name: "l".to_owned(),
+            conditions: vec![condition()],
+        }],
+    };
+    assert_eq!(check(gateways, "v1", "status", &status), none);
+
+    let parents = json!({"parents": [ParentStatus {
+        parent_ref: parent_reference(),
+        conditions: vec![condition()],
+    }]});
+    let routes = "httproutes.gateway.networking.k8s.io";
+    assert_eq!(check(routes, "v1", "status", &parents), none);
+    assert_eq!(
+        check(
+            routes,
+            "v1",
+            "spec",
+            &json!({"parentRefs": [parent_reference()]})
+        ),
+        none
+    );
+    let pools = "inferencepools.inference.networking.k8s.io";
+    let unknown = check(pools, "v1", "status", &parents);
+    // A pool's parents are Gateways as a whole.
+    assert_eq!(unknown, [".status.parents[].parentRef.sectionName"]);
+    let pool = json!({
+        "selector": {"matchLabels": {"a": "b"}},
+        "targetPorts": [{"number": 8000}],
+        "endpointPickerRef": {"failureMode": "FailOpen"},
+    });
+    assert_eq!(check(pools, "v1", "spec", &pool), none);
+}
+
+#[test]
+fn a_field_that_is_not_there_is_found() {
+    let spec = json!({"gatewayClassName": 1, "listeners": [{"nom": "x"}]});
+    let unknown = check("gateways.gateway.networking.k8s.io", "v1", "spec", &spec);
+    assert_eq!(
+        unknown,
+        [
+            ".spec.gatewayClassName is a string",
+            ".spec.listeners[].nom"
+        ]
+    );
+}
