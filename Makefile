@@ -35,6 +35,13 @@ bed: prerequisites ## Start the test bed and keep it until Ctrl-C; it prints how
 	cargo build --workspace --bins
 	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/debug/testbed up
 
+.PHONY: bench
+bench: prerequisites ## Measure how long it takes from the annotation to the HTTPRoute, over 200 Models; the last line is JSON.
+	parts=$$(e2e/parts/fetch)
+	cargo build --workspace --bins
+	cargo build --release --package kthena-bridge
+	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/debug/testbed bench --operator $(CURDIR)/target/release/kthena-bridge
+
 .PHONY: deny
 deny: ## Check the dependencies: bans, licences, sources.
 	test -x $(cache)/tools/bin/cargo-deny && $(cache)/tools/bin/cargo-deny --version | grep -qF $(cargo_deny) \

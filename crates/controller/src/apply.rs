@@ -56,49 +56,30 @@ impl Writer {
         }
     }
 
-    /// Makes the cluster as the plan says.
+    /// Makes the cluster as the plan says, in steps; a step that fails ends it.
     ///
-    /// The pool comes first, since the endpoint picker ends without it, and then the route and the picker
-    /// at the same time. Where something of the pool fails there is no route to it: it might be another's.
+    /// The pool comes first: a route to it might be one to somebody else's, and the endpoint picker ends
+    /// without it. The route is next, and alone, since a client waits for it; the picker's Deployment is
+    /// last, since its pod needs what comes before.
     pub(crate) async fn converge(&self, plan: &Plan, topology: &Topology) -> Applied {
-        let only = |wanted: fn(ChildKind) -> bool| -> Vec<&Desired> {
-            plan.objects
-                .iter()
-                .filter(|desired| wanted(desired.kind))
-                .collect()
+        let step = |kind: ChildKind| match kind {
+            ChildKind::InferencePool | ChildKind::DestinationRule => 0,
+            ChildKind::HTTPRoute => 1,
+            ChildKind::Deployment => 3,
+            _ => 2,
         };
-        let pool =
-            only(|kind| matches!(kind, ChildKind::InferencePool | ChildKind::DestinationRule));
-        let route = only(|kind| kind == ChildKind::HTTPRoute);
-        let picker = only(|kind| kind == ChildKind::Deployment);
-        let beside = only(|kind| {
-            !matches!(
-                kind,
-                ChildKind::InferencePool
-                    | ChildKind::DestinationRule
-                    | ChildKind::HTTPRoute
-                    | ChildKind::Deployment
-            )
-        });
-
-        let mut applied = self.write_all(&pool, topology).await;
-        if applied.errors.is_empty() {
-            let with_picker = async {
-                let mut applied = self.write_all(&beside, topology).await;
-                if applied.errors.is_empty() {
-                    applied.extend(self.write_all(&picker, topology).await);
-                }
-                applied
-            };
-            let (with_picker, route) =
-                futures::join!(with_picker, self.write_all(&route, topology));
-            applied.extend(with_picker);
-            applied.extend(route);
+        for now in 0..=3 {
+            let objects: Vec<&Desired> = plan
+                .objects
+                .iter()
+                .filter(|o| step(o.kind) == now)
+                .collect();
+            let applied = self.write_all(&objects, topology).await;
+            if !applied.errors.is_empty() {
+                return applied;
+            }
         }
-        if applied.errors.is_empty() {
-            applied.extend(self.remove(&topology.owner.uid, Some(plan)).await);
-        }
-        applied
+        self.remove(&topology.owner.uid, Some(plan)).await
     }
 
     /// Removes the objects of an owner, the route first: those that no plan wants, or all.
@@ -114,11 +95,16 @@ impl Writer {
         };
         let mut surplus = self.caches.children_of(owner);
         surplus.retain(|child| child.metadata.deletion_timestamp.is_none() && !wanted(child));
-        surplus.sort_by_key(|child| child.kind != ChildKind::HTTPRoute);
+        let (routes, others): (Vec<_>, Vec<_>) = surplus
+            .into_iter()
+            .partition(|child| child.kind == ChildKind::HTTPRoute);
         let mut applied = Applied::default();
-        for child in surplus {
-            if let Err(error) = self.delete(&child).await {
-                applied.push(child.kind, child.name(), error);
+        for children in [routes, others] {
+            let deletes = join_all(children.iter().map(|child| self.delete(child))).await;
+            for (child, deleted) in children.iter().zip(deletes) {
+                if let Err(error) = deleted {
+                    applied.push(child.kind, child.name(), error);
+                }
             }
         }
         applied
@@ -375,11 +361,6 @@ impl Applied {
                 .map_or_else(|| error.to_string(), |s| s.message.clone()),
         });
         self.errors.push(error);
-    }
-
-    fn extend(&mut self, other: Self) {
-        self.failures.extend(other.failures);
-        self.errors.extend(other.errors);
     }
 
     /// What failed in an attempt before, which is not repeated yet.

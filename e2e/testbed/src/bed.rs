@@ -262,6 +262,9 @@ async fn bring_up(
         "--enable-webhook=false".to_owned(),
         "--controllers=modelserving,modelbooster".to_owned(),
         "--leader-elect=false".to_owned(),
+        // Its default of 5 requests a second would be most of a test's time.
+        "--kube-api-qps=500".to_owned(),
+        "--kube-api-burst=500".to_owned(),
     ];
     processes.start(
         "kthena-controller-manager",

@@ -7,7 +7,7 @@ use kthena_bridge_api::child::ChildKind;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
-use testbed::{OPERATOR_NAMESPACE, TestBed};
+use testbed::{OPERATOR, OPERATOR_NAMESPACE, TestBed};
 
 use crate::{
     LIMIT, bed_alone, essences, kthenas_conditions, versions, wait_for_answer, wait_until_as_before,
@@ -15,16 +15,10 @@ use crate::{
 
 /// What the operator has counted since it started.
 async fn metrics(bed: &TestBed) -> Result<BTreeMap<String, f64>, String> {
-    let pods: Api<Pod> =
-        Api::namespaced(bed.client().map_err(|e| e.to_string())?, OPERATOR_NAMESPACE);
-    let pod = pods
-        .list(&ListParams::default())
-        .await
-        .map_err(|e| e.to_string())?
-        .items
-        .pop();
-    let ip = pod
-        .and_then(|pod| pod.status?.pod_ip)
+    let ip = pod(bed)
+        .await?
+        .status
+        .and_then(|s| s.pod_ip)
         .ok_or("the operator has no address")?;
     let text = bed.get(&format!("http://{ip}:8080/metrics")).await?.body;
     let samples = text.lines().filter(|line| !line.starts_with('#'));
@@ -33,6 +27,21 @@ async fn metrics(bed: &TestBed) -> Result<BTreeMap<String, f64>, String> {
         Some((name.to_owned(), value.parse().ok()?))
     });
     Ok(samples.collect())
+}
+
+/// The operator's pod.
+async fn pod(bed: &TestBed) -> Result<Pod, String> {
+    let client = bed.client().map_err(|e| e.to_string())?;
+    let pods: Api<Pod> = Api::namespaced(client, OPERATOR_NAMESPACE);
+    let found = pods
+        .list(&ListParams::default())
+        .await
+        .map_err(|e| e.to_string())?;
+    found
+        .items
+        .into_iter()
+        .next()
+        .ok_or_else(|| "the operator has no pod".to_owned())
 }
 
 /// Waits until no other test's namespace is on its way out, since the operator works on what goes with it.
@@ -105,7 +114,14 @@ async fn a_restart_writes_nothing() {
         one.get().await.unwrap().status,
         two.get().await.unwrap().status,
     );
+    let pod = pod(&bed).await.unwrap().metadata.name.unwrap();
     bed.scale_operator(0).await.unwrap();
+    let log = bed.container_log(OPERATOR_NAMESPACE, &pod, OPERATOR);
+    let last = log.lines().last().unwrap_or_default();
+    assert!(
+        last.contains("\"stopped\""),
+        "it ends what is under way, and then itself: {log}"
+    );
     bed.scale_operator(1).await.unwrap();
     let reconciled =
         "controller_runtime_reconcile_total{controller=\"modelbooster\",result=\"success\"}";

@@ -1,7 +1,9 @@
 //! The test bed by hand: `e2e/sandbox target/debug/testbed up`.
 
+mod bench;
 mod demo;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -24,6 +26,15 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// Measure how long it takes from the annotation to the HTTPRoute.
+    Bench {
+        /// How many Models.
+        #[arg(long, default_value_t = 200)]
+        models: usize,
+        /// The operator that is measured.
+        #[arg(long)]
+        operator: PathBuf,
+    },
 }
 
 #[tokio::main]
@@ -31,13 +42,14 @@ async fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| "error".into()),
+                .unwrap_or_else(|_| "error,kube_client=off".into()),
         )
         .with_writer(std::io::stderr)
         .init();
     let outcome = match Cli::parse().command {
         Command::Up => up().await,
         Command::Demo { keep } => demo::run(keep).await,
+        Command::Bench { models, operator } => bench::run(models, operator).await,
     };
     if let Err(error) = outcome {
         eprintln!("{error}");
