@@ -186,7 +186,7 @@ async fn a_container_that_is_not_alive_is_restarted() {
     ";
     let (bed, _namespace, pods) = start("liveness", &dedent(yaml)).await;
     let pod = wait_for(bed, &pods, "the container is restarted", |pod| {
-        containers(pod)[0].restart_count >= 1
+        containers(pod).iter().any(|c| c.restart_count >= 1)
     })
     .await;
     // It does not end by itself, so it was killed after the grace period.
