@@ -10,6 +10,8 @@ pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const MANAGED_BY: &str = "kthena-bridge";
 /// Label on every object that we write: the Model's name, shortened as the object names are.
 pub const LABEL_MODEL: &str = "kthena-bridge.io/model";
+/// Label on the pods of an endpoint picker: its name.
+pub const LABEL_PICKER: &str = "kthena-bridge.io/endpoint-picker";
 /// Annotation on an InferencePool once its Model was active with a ready endpoint: from then on the
 /// route exists, also while Kthena says that the Model is not active.
 pub const ANNOTATION_ACTIVATED: &str = "kthena-bridge.io/activated";
@@ -33,6 +35,10 @@ pub enum ChildKind {
     Deployment,
     /// Tells Istio to speak TLS to the endpoint picker.
     DestinationRule,
+    /// Tells GKE how to find out whether a pod is well.
+    HealthCheckPolicy,
+    /// Tells GKE how long a request may take.
+    GCPBackendPolicy,
     /// The priority of requests that ask for it.
     InferenceObjective,
     /// Model names that the engine does not serve, to the one that it serves.
@@ -43,7 +49,7 @@ pub enum ChildKind {
 
 impl ChildKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::ServiceAccount,
         Self::RoleBinding,
         Self::ConfigMap,
@@ -51,6 +57,8 @@ impl ChildKind {
         Self::InferencePool,
         Self::Deployment,
         Self::DestinationRule,
+        Self::HealthCheckPolicy,
+        Self::GCPBackendPolicy,
         Self::InferenceObjective,
         Self::InferenceModelRewrite,
         Self::HTTPRoute,
@@ -80,6 +88,18 @@ impl ChildKind {
                 "v1",
                 "DestinationRule",
                 "destinationrules",
+            ),
+            Self::HealthCheckPolicy => (
+                "networking.gke.io",
+                "v1",
+                "HealthCheckPolicy",
+                "healthcheckpolicies",
+            ),
+            Self::GCPBackendPolicy => (
+                "networking.gke.io",
+                "v1",
+                "GCPBackendPolicy",
+                "gcpbackendpolicies",
             ),
             Self::InferenceObjective => (
                 "inference.networking.x-k8s.io",

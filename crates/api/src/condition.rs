@@ -97,6 +97,14 @@ reasons! {
     Accepted False GatewayNotSpecified,
     /// A Gateway that is named does not exist.
     Accepted False GatewayNotFound,
+    /// A Gateway has no listener of the name that is given.
+    Accepted False ListenerNotFound,
+    /// No listener takes an HTTPRoute of the Model's namespace.
+    Accepted False NotAllowedByListeners,
+    /// No listener serves any of the host names.
+    Accepted False HostnameNotAllowed,
+    /// Another route has the host, path and header already.
+    Accepted False RouteConflict,
     /// An object of the needed name exists and is not ours.
     Accepted False NameConflict,
     /// The Model's pods cannot be chosen by one selector.
@@ -116,6 +124,8 @@ reasons! {
     Programmed False ServedNameUnknown,
     /// No pod that the pool selects is ready.
     Programmed False NoReadyEndpoints,
+    /// The ready pods serve on another port.
+    Programmed False PortNotServed,
     /// The endpoint picker has no ready replica.
     Programmed False EndpointPickerNotReady,
     /// The Gateway or its listener is not programmed, or is gone.
@@ -124,6 +134,8 @@ reasons! {
     Programmed False RouteNotAccepted,
     /// A reference of the HTTPRoute cannot be resolved.
     Programmed False RouteNotResolved,
+    /// Another route wins the requests for this host, path and header.
+    Programmed False RouteOutranked,
     /// A Gateway refuses the InferencePool.
     Programmed False PoolNotAccepted,
     /// A reference of the InferencePool cannot be resolved.

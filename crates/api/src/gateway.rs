@@ -1,7 +1,7 @@
 //! Gateway API's kinds that are read, and the parts of route and pool statuses that are read.
 //! <https://gateway-api.sigs.k8s.io/reference/spec/>
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 
@@ -44,10 +44,54 @@ pub struct GatewaySpec {
 
 /// A listener of a Gateway.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Listener {
     /// Its name, unique in the Gateway.
     pub name: String,
+    /// The port that it listens on.
+    pub port: u16,
+    /// `HTTP`, `HTTPS`, `TLS`, `TCP`, `UDP`, or one of the implementation's own.
+    pub protocol: String,
+    /// The hosts that it serves, which may begin with `*.`; all when it is missing or empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// The routes that may attach.
+    pub allowed_routes: AllowedRoutes,
+}
+
+/// The routes that may attach to a listener.
+/// <https://gateway-api.sigs.k8s.io/reference/spec/#allowedroutes>
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(default)]
+pub struct AllowedRoutes {
+    /// The namespaces of the routes.
+    pub namespaces: RouteNamespaces,
+    /// The kinds of the routes; empty: those that fit the protocol.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<RouteGroupKind>,
+}
+
+/// The namespaces of the routes that may attach to a listener.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(default)]
+pub struct RouteNamespaces {
+    /// `Same` (when it is missing), `All`, `Selector` or `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The labels of the namespaces, with `Selector`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+}
+
+/// A kind of route.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(default)]
+pub struct RouteGroupKind {
+    /// Its group; Gateway API's when it is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Its kind.
+    pub kind: String,
 }
 
 /// Status of a Gateway.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::future::join_all;
 use kthena_bridge_api::FIELD_MANAGER;
 use kthena_bridge_api::child::ChildKind;
-use kthena_bridge_core::observe::{Child, Cluster};
+use kthena_bridge_core::observe::{Child, Cluster, Route};
 use kthena_bridge_core::ownership::{self, Digest};
 use kthena_bridge_core::plan::{Desired, Plan};
 use kthena_bridge_core::report::{Cause, Failure};
@@ -22,15 +22,17 @@ use kube::core::{Request, Status};
 use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 
+use crate::claims::Claims;
 use crate::error::{Class, Error};
 use crate::metrics::{ApplyResult, Metrics};
 use crate::observe::Caches;
-use crate::request::answer;
+use crate::request::{answer, to_value};
 
 /// Writes objects.
 pub(crate) struct Writer {
     client: Client,
     caches: Arc<Caches>,
+    claims: Arc<Claims>,
     metrics: Arc<Metrics>,
     /// What the API server makes of what we want, where that is not the same: a webhook changes it back
     /// after every write, or the schema drops it. Writing it again would never end.
@@ -47,10 +49,16 @@ pub(crate) struct Applied {
 }
 
 impl Writer {
-    pub(crate) fn new(client: Client, caches: Arc<Caches>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        caches: Arc<Caches>,
+        claims: Arc<Claims>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             client,
             caches,
+            claims,
             metrics,
             settled: Mutex::default(),
         }
@@ -193,9 +201,7 @@ impl Writer {
             *request.uri_mut() = strict;
         }
         let created: Value = answer(what, self.client.request(request)).await?;
-        self.caches
-            .children(desired.kind)
-            .written(Child::reduce(desired.kind, &created));
+        self.written(desired.kind, &created);
         Ok(())
     }
 
@@ -250,7 +256,7 @@ impl Writer {
             let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
             settled.insert((child.uid().to_owned(), desired.digest), child.digest);
         }
-        self.caches.children(desired.kind).written(child);
+        self.written(desired.kind, &object);
         Ok(())
     }
 
@@ -324,24 +330,37 @@ impl Writer {
         match deleted {
             Ok(_) => {
                 self.metrics.applied(child.kind, ApplyResult::Deleted);
-                self.caches
-                    .children(child.kind)
-                    .gone(child.namespace(), child.name());
+                self.gone(child);
                 Ok(())
             }
-            Err(error) if error.status().is_some_and(Status::is_not_found) => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(error),
         }
     }
 
+    fn written(&self, kind: ChildKind, object: &Value) {
+        self.caches
+            .children(kind)
+            .written(Child::reduce(kind, object));
+        if kind == ChildKind::HTTPRoute {
+            let change = self.caches.routes.written(Route::reduce(object));
+            self.claims.changed(change.as_ref());
+        }
+    }
+
+    fn gone(&self, child: &Child) {
+        self.caches
+            .children(child.kind)
+            .gone(child.namespace(), child.name());
+        if child.kind == ChildKind::HTTPRoute {
+            let change = self.caches.routes.gone(child.namespace(), child.name());
+            self.claims.changed(change.as_ref());
+        }
+    }
+
     fn forget_if_gone<T>(&self, result: &Result<T, Error>, child: &Child) {
-        if result
-            .as_ref()
-            .is_err_and(|e| e.status().is_some_and(Status::is_not_found))
-        {
-            self.caches
-                .children(child.kind)
-                .gone(child.namespace(), child.name());
+        if result.as_ref().is_err_and(Error::is_not_found) {
+            self.gone(child);
         }
     }
 }
@@ -397,11 +416,6 @@ fn version_of(object: &Value) -> &str {
     object["metadata"]["resourceVersion"]
         .as_str()
         .unwrap_or_default()
-}
-
-fn to_value(object: DynamicObject) -> Value {
-    // A DynamicObject came from JSON, so it goes back.
-    serde_json::to_value(object).unwrap_or_default()
 }
 
 /// Whether what we own of a live object is not what is wanted.

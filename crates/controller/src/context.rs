@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::Config;
+use kthena_bridge_core::names::Names;
 use kube::Client;
 use kube::runtime::reflector::{ObjectRef, Store};
 
 use crate::apply::Writer;
+use crate::claims::Claims;
 use crate::event::Events;
 use crate::interest::Interests;
 use crate::metrics::Metrics;
 use crate::observe::Caches;
 use crate::retry::Retries;
 use crate::status::Publisher;
+use crate::watch::Queue;
 
 /// What every reconcile shares.
 pub(crate) struct Context {
@@ -25,6 +28,8 @@ pub(crate) struct Context {
     pub(crate) caches: Arc<Caches>,
     /// Which Models look at what.
     pub(crate) interests: Interests<ObjectRef<ModelBooster>>,
+    /// Who has which requests.
+    pub(crate) claims: Arc<Claims>,
     /// Writes objects.
     pub(crate) writer: Writer,
     /// Writes conditions.
@@ -43,16 +48,24 @@ impl Context {
         config: Config,
         models: Store<ModelBooster>,
         events: Events,
+        queue: Queue,
     ) -> Self {
         let (caches, metrics) = (Arc::<Caches>::default(), Arc::<Metrics>::default());
+        let claims = Arc::new(Claims::new(Arc::clone(&caches), queue));
         Self {
-            writer: Writer::new(client.clone(), Arc::clone(&caches), Arc::clone(&metrics)),
+            writer: Writer::new(
+                client.clone(),
+                Arc::clone(&caches),
+                Arc::clone(&claims),
+                Arc::clone(&metrics),
+            ),
             publisher: Publisher::new(client.clone(), Arc::clone(&metrics)),
             interests: Interests::default(),
             retries: Retries::default(),
             config,
             models,
             caches,
+            claims,
             events,
             metrics,
         }
@@ -61,6 +74,12 @@ impl Context {
     /// Forgets a Model that is gone.
     pub(crate) fn forget(&self, model: &ObjectRef<ModelBooster>) {
         self.publisher.forget(model);
+        self.lay_off(model);
+    }
+
+    /// Gives up what a Model that is not exposed asked for.
+    pub(crate) fn lay_off(&self, model: &ObjectRef<ModelBooster>) {
+        self.claims.release(model, &Names::of(&model.name).model);
         self.interests.forget(model);
         self.retries.forget(model);
     }

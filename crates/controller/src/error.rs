@@ -83,7 +83,7 @@ impl Error {
         match self {
             Self::Request { source, .. } => match source.as_ref() {
                 kube::Error::Api(s)
-                    if s.is_conflict() || s.is_already_exists() || s.is_not_found() =>
+                    if s.is_conflict() || s.is_already_exists() || s.code == 404 =>
                 {
                     Class::Conflict
                 }
@@ -108,5 +108,11 @@ impl Error {
             },
             _ => None,
         }
+    }
+
+    /// Whether the object, or its kind, is not there. Of a kind whose group is not served, the answer says
+    /// so by its code alone.
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 404)
     }
 }

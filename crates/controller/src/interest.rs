@@ -14,21 +14,23 @@ pub(crate) enum Topic {
     GatewaysIn(String),
     /// Any pod of a namespace.
     PodsIn(String),
+    /// The labels of a namespace.
+    Namespace(String),
 }
 
 /// Who looks at what.
 #[derive(Debug)]
-pub(crate) struct Interests<M> {
-    state: Mutex<State<M>>,
+pub(crate) struct Interests<M, T = Topic> {
+    state: Mutex<State<M, T>>,
 }
 
 #[derive(Debug)]
-struct State<M> {
-    topics: HashMap<M, HashSet<Topic>>,
-    models: HashMap<Topic, HashSet<M>>,
+struct State<M, T> {
+    topics: HashMap<M, HashSet<T>>,
+    models: HashMap<T, HashSet<M>>,
 }
 
-impl<M> Default for Interests<M> {
+impl<M, T> Default for Interests<M, T> {
     fn default() -> Self {
         Self {
             state: Mutex::new(State {
@@ -39,14 +41,14 @@ impl<M> Default for Interests<M> {
     }
 }
 
-impl<M: Clone + Eq + Hash> Interests<M> {
+impl<M: Clone + Eq + Hash, T: Clone + Eq + Hash> Interests<M, T> {
     /// Forgets a Model.
     pub(crate) fn forget(&self, model: &M) {
         self.set(model, HashSet::new());
     }
 
     /// Says what a Model looks at from now on.
-    pub(crate) fn set(&self, model: &M, topics: HashSet<Topic>) {
+    pub(crate) fn set(&self, model: &M, topics: HashSet<T>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.topics.get(model).is_some_and(|old| *old == topics) {
             return;
@@ -73,7 +75,7 @@ impl<M: Clone + Eq + Hash> Interests<M> {
     }
 
     /// The Models that look at this.
-    pub(crate) fn of(&self, topic: &Topic) -> Vec<M> {
+    pub(crate) fn of(&self, topic: &T) -> Vec<M> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state
             .models

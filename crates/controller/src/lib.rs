@@ -1,11 +1,14 @@
 //! The controller: watches the cluster, has `kthena-bridge-core` decide, and writes what differs.
 //!
-//! `observe` keeps what is watched, `watch` fills it, `reconcile` is the loop for one Model, `apply`
+//! `observe` keeps what is watched, `watch` fills it, `reconcile` is the loop for one Model, in which
+//! `decide` says what is to become of it and `claims` who has which requests, `apply`
 //! writes its objects and `status` its conditions. Every watch has a task and a backoff of its
 //! own, so that one kind that is missing or forbidden does not slow the others down.
 
 mod apply;
+mod claims;
 mod context;
+mod decide;
 mod error;
 mod event;
 mod health;

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use kube::api::DynamicObject;
+use serde_json::Value;
+
 use crate::error::Error;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -22,4 +25,9 @@ pub(crate) async fn answer<T>(
             limit: LIMIT,
         }),
     }
+}
+
+/// An object as JSON. It came from JSON, so it goes back.
+pub(crate) fn to_value(object: DynamicObject) -> Value {
+    serde_json::to_value(object).unwrap_or_default()
 }

@@ -9,16 +9,17 @@ use futures::channel::mpsc;
 use futures::{FutureExt, StreamExt};
 use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::Config;
-use kube::Client;
 use kube::runtime::controller::{Action, Error as ControllerError};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::utils::CancelableJoinHandle;
 use kube::runtime::{applier, controller};
+use kube::{Client, ResourceExt as _};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tracing::Instrument;
 
 use crate::context::Context;
+use crate::decide::decide;
 use crate::error::{Class, Error};
 use crate::event::Events;
 use crate::health;
@@ -66,6 +67,7 @@ pub async fn run(
         options.config,
         models.clone(),
         events,
+        queue.clone(),
     ));
     let watches = Arc::new(Watches::new(Arc::clone(&cx), client, queue, writer));
     let stop = stop.shared();
@@ -78,6 +80,7 @@ pub async fn run(
         }
         let not_installed = watches.missing().join(",");
         tracing::info!(took = ?started.elapsed(), %not_installed, "everything is known; reconciling");
+        take_in_order(&cx);
         let reconciles = applier(
             |model, cx| {
                 CancelableJoinHandle::spawn(
@@ -110,6 +113,19 @@ pub async fn run(
     watches.stop();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Of Models that want the same and have no route yet, the oldest goes first, whichever is reconciled first.
+fn take_in_order(cx: &Context) {
+    let mut models = cx.models.state();
+    let age = |model: &ModelBooster| {
+        let created = model.metadata.creation_timestamp.as_ref().map(|t| t.0);
+        (created, model.namespace(), model.name_any())
+    };
+    models.sort_by_cached_key(|model| age(model));
+    for model in models {
+        decide(&model, cx);
+    }
 }
 
 async fn measured(model: Arc<ModelBooster>, cx: Arc<Context>) -> Result<Action, Error> {

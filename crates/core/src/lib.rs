@@ -2,11 +2,14 @@
 //! to the objects that should exist and the conditions that tell how far they work.
 //!
 //! The steps are the modules: [`observe`] says what is looked at, [`exposure`] reads what is asked for,
-//! [`topology`] finds which pods, port and Gateways that means. Everything here is pure: the same input
+//! [`topology`] finds which pods, port and Gateways that means, [`plan`] builds the objects, [`claims`]
+//! tells whether they take requests from somebody else, and [`report`] how far they work. Everything here is pure: the same input
 //! gives the same output, there is no client and no clock.
 
+pub mod claims;
 pub mod config;
 pub mod exposure;
+mod hostname;
 pub mod names;
 pub mod observe;
 pub mod ownership;

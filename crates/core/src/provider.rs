@@ -1,5 +1,7 @@
 //! What each implementation of Gateway API needs and refuses, as a table.
 
+use kthena_bridge_api::child::ChildKind;
+
 /// An implementation of Gateway API.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Provider {
@@ -7,67 +9,116 @@ pub struct Provider {
     pub name: &'static str,
     /// The `spec.controllerName` of its GatewayClasses; none for the one that stands for all others.
     pub controller_names: &'static [&'static str],
-    /// It speaks plaintext to the endpoint picker, which speaks TLS, unless a DestinationRule says so.
-    pub destination_rule: bool,
+    /// What it needs beside what all need.
+    pub objects: &'static [ChildKind],
     /// It asks an endpoint picker.
     pub asks_picker: bool,
     /// It accepts `rules[].timeouts` in an HTTPRoute.
     pub timeouts: bool,
-    /// It writes the status of HTTPRoutes and Gateways.
-    pub reports_route: Reports,
-    /// It writes the status of InferencePools.
-    pub reports_pool: Reports,
+    /// It writes statuses.
+    pub reports: bool,
+    /// What its users should know, as part of a condition's message.
+    pub note: Option<&'static str>,
 }
 
-/// Whether an implementation writes a status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reports {
-    /// It does.
-    Yes,
-    /// It never does.
-    Never,
-    /// It is not known.
-    Maybe,
-}
+/// What most are like.
+const USUAL: Provider = Provider {
+    name: "",
+    controller_names: &[],
+    objects: &[],
+    asks_picker: true,
+    timeouts: true,
+    reports: true,
+    note: None,
+};
 
-/// Istio with Envoy as its data plane, and OpenShift's gateway, which is one.
+/// Istio with Envoy as its data plane, and OpenShift's gateway, which is one. It speaks plaintext to the
+/// endpoint picker, which speaks TLS, unless a DestinationRule says so.
 pub const ISTIO: Provider = Provider {
     name: "istio",
     controller_names: &[
         "istio.io/gateway-controller",
         "openshift.io/gateway-controller/v1",
     ],
-    destination_rule: true,
-    asks_picker: true,
-    timeouts: true,
-    reports_route: Reports::Yes,
-    reports_pool: Reports::Yes,
+    objects: &[ChildKind::DestinationRule],
+    ..USUAL
 };
 
-/// Kthena's own router. It schedules by itself and writes no status at all.
+/// Istio with agentgateway as its data plane, which speaks TLS to the endpoint picker by itself.
+pub const ISTIO_AGENTGATEWAY: Provider = Provider {
+    name: "istio-agentgateway",
+    controller_names: &["istio.io/agentgateway-controller"],
+    ..USUAL
+};
+
+/// GKE, which probes the pods and limits requests by policies of its own.
+pub const GKE: Provider = Provider {
+    name: "gke",
+    controller_names: &["networking.gke.io/gateway"],
+    objects: &[ChildKind::HealthCheckPolicy, ChildKind::GCPBackendPolicy],
+    timeouts: false,
+    ..USUAL
+};
+
+/// agentgateway.
+pub const AGENTGATEWAY: Provider = Provider {
+    name: "agentgateway",
+    controller_names: &["agentgateway.dev/agentgateway", "kgateway.dev/agentgateway"],
+    ..USUAL
+};
+
+/// kgateway with Envoy as its data plane.
+pub const KGATEWAY: Provider = Provider {
+    name: "kgateway",
+    controller_names: &["kgateway.dev/kgateway"],
+    note: Some(
+        "kgateway routes to InferencePools up to version 2.2 only; its successor for them is agentgateway",
+    ),
+    ..USUAL
+};
+
+/// Envoy Gateway with Envoy AI Gateway.
+pub const ENVOY_GATEWAY: Provider = Provider {
+    name: "envoy-gateway",
+    controller_names: &["gateway.envoyproxy.io/gatewayclass-controller"],
+    ..USUAL
+};
+
+/// NGINX Gateway Fabric.
+pub const NGINX: Provider = Provider {
+    name: "nginx",
+    controller_names: &["gateway.nginx.org/nginx-gateway-controller"],
+    timeouts: false,
+    ..USUAL
+};
+
+/// Kthena's own router. It chooses among the pods by itself, and writes no status at all.
 pub const KTHENA_ROUTER: Provider = Provider {
     name: "kthena-router",
     controller_names: &["volcano.sh/kthena-router"],
-    destination_rule: false,
     asks_picker: false,
-    timeouts: true,
-    reports_route: Reports::Never,
-    reports_pool: Reports::Never,
+    reports: false,
+    ..USUAL
 };
 
 /// Every other one: what the inference extension's conformance tests ask of all.
 pub const GENERIC: Provider = Provider {
     name: "generic",
-    controller_names: &[],
-    destination_rule: false,
-    asks_picker: true,
-    timeouts: true,
-    reports_route: Reports::Maybe,
-    reports_pool: Reports::Maybe,
+    ..USUAL
 };
 
 /// All of them.
-pub const ALL: [&Provider; 3] = [&ISTIO, &KTHENA_ROUTER, &GENERIC];
+pub const ALL: [&Provider; 9] = [
+    &ISTIO,
+    &ISTIO_AGENTGATEWAY,
+    &GKE,
+    &AGENTGATEWAY,
+    &KGATEWAY,
+    &ENVOY_GATEWAY,
+    &NGINX,
+    &KTHENA_ROUTER,
+    &GENERIC,
+];
 
 impl Provider {
     /// The one that implements a GatewayClass with this `spec.controllerName`.

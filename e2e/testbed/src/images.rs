@@ -1,5 +1,5 @@
-//! The images that the bed knows: the endpoint picker, the bridge itself, and those of Kthena's pods,
-//! which the simulated vLLM stands for.
+//! The images that the bed knows: the endpoint picker, Kthena's router, the bridge itself, and those of
+//! Kthena's pods, which the simulated vLLM stands for.
 
 use std::path::{Path, PathBuf};
 
@@ -37,6 +37,7 @@ pub(crate) fn known(parts: &Path, built: &Path) -> Vec<ImageMap> {
             "registry.k8s.io/gateway-api-inference-extension/epp:*",
             parts.join("epp"),
         ),
+        ImageMap::as_given("*kthena-router:*", parts.join("kthena-router")),
         ImageMap::as_given("*kthena-bridge:*", built.join("kthena-bridge")),
         ImageMap {
             container: "runtime".to_owned(),

@@ -169,10 +169,12 @@ impl Model<'_> {
         for kind in ChildKind::ALL {
             let api = self.children_api(kind).map_err(|e| e.to_string())?;
             let ours = ListParams::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGED_BY}"));
-            let found = api
-                .list(&ours)
-                .await
-                .map_err(|e| format!("listing {kind}: {e}"))?;
+            let found = match api.list(&ours).await {
+                Ok(found) => found,
+                // The kind is not installed.
+                Err(kube::Error::Api(status)) if status.code == 404 => continue,
+                Err(error) => return Err(format!("listing {kind}: {error}")),
+            };
             let of_model = found.items.into_iter().filter(|object| {
                 object
                     .metadata

@@ -9,10 +9,12 @@
 
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    Condition, LabelSelector, LabelSelectorRequirement, Time,
+};
 use kthena_bridge_api::gateway::{
-    GatewayAddress, GatewayClassSpec, GatewaySpec, GatewayStatus, Listener, ListenerStatus,
-    ParentReference, ParentStatus,
+    AllowedRoutes, GatewayAddress, GatewayClassSpec, GatewaySpec, GatewayStatus, Listener,
+    ListenerStatus, ParentReference, ParentStatus, RouteGroupKind, RouteNamespaces,
 };
 use kthena_bridge_api::kthena::{
     Container, ModelBackend, ModelBoosterSpec, ModelBoosterStatus, ModelServerSpec,
@@ -214,6 +216,26 @@ fn what_is_read_of_gateway_api_is_in_its_schemas() {
         gateway_class_name: "c".to_owned(),
         listeners: vec![Listener {
             name: "l".to_owned(),
+            port: 80,
+            protocol: "HTTP".to_owned(),
+            hostname: Some("h".to_owned()),
+            allowed_routes: AllowedRoutes {
+                namespaces: RouteNamespaces {
+                    from: Some("Selector".to_owned()),
+                    selector: Some(LabelSelector {
+                        match_labels: Some([("a".to_owned(), "b".to_owned())].into()),
+                        match_expressions: Some(vec![LabelSelectorRequirement {
+                            key: "k".to_owned(),
+                            operator: "In".to_owned(),
+                            values: Some(vec!["v".to_owned()]),
+                        }]),
+                    }),
+                },
+                kinds: vec![RouteGroupKind {
+                    group: Some("g".to_owned()),
+                    kind: "k".to_owned(),
+                }],
+            },
         }],
     };
     assert_eq!(check(gateways, "v1", "spec", &spec), none);
@@ -244,6 +266,16 @@ fn what_is_read_of_gateway_api_is_in_its_schemas() {
         ),
         none
     );
+    let competing = json!({
+        "hostnames": ["h"],
+        "rules": [{"matches": [{
+            "path": {"type": "PathPrefix", "value": "/"},
+            "headers": [{"type": "Exact", "name": "n", "value": "v"}],
+            "queryParams": [{"name": "n"}],
+            "method": "GET",
+        }]}],
+    });
+    assert_eq!(check(routes, "v1", "spec", &competing), none);
     let pools = "inferencepools.inference.networking.k8s.io";
     let unknown = check(pools, "v1", "status", &parents);
     // A pool's parents are Gateways as a whole.

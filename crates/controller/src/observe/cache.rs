@@ -150,15 +150,15 @@ impl<K: Cached> Cache<K> {
         }
     }
 
-    /// Takes the answer to a write of ours.
-    pub(crate) fn written(&self, object: K) {
-        self.write().put(Arc::new(object));
+    /// Takes the answer to a write of ours, and tells what that changes.
+    pub(crate) fn written(&self, object: K) -> Option<Change<K>> {
+        self.write().put(Arc::new(object))
     }
 
-    /// Takes that we deleted an object, or found it gone.
-    pub(crate) fn gone(&self, namespace: &str, name: &str) {
+    /// Takes that we deleted an object, or found it gone, and tells what that changes.
+    pub(crate) fn gone(&self, namespace: &str, name: &str) -> Option<Change<K>> {
         self.write()
-            .remove(&(namespace.to_owned(), name.to_owned()));
+            .remove(&(namespace.to_owned(), name.to_owned()))
     }
 
     /// Forgets everything: the kind is no longer served.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
 use kthena_bridge_api::kthena::{LABEL_SERVING, ModelServer, ModelServing};
-use kthena_bridge_core::observe::{Child, Cluster, Pod, reduced};
+use kthena_bridge_core::observe::{Child, Cluster, Pod, Route, RouteKey, reduced};
 use kube::core::ObjectMeta;
 
 pub(crate) use cache::is_older;
@@ -38,6 +38,21 @@ impl From<ObjectMeta> for Crd {
     }
 }
 
+/// A namespace, as far as it is looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Namespace {
+    /// Its metadata, reduced.
+    pub(crate) metadata: ObjectMeta,
+}
+
+impl From<ObjectMeta> for Namespace {
+    fn from(metadata: ObjectMeta) -> Self {
+        Self {
+            metadata: reduced(metadata),
+        }
+    }
+}
+
 /// The caches of all kinds.
 #[derive(Debug)]
 pub(crate) struct Caches {
@@ -49,6 +64,12 @@ pub(crate) struct Caches {
     pub pods: Cache<Pod>,
     /// Gateways.
     pub gateways: Cache<Gateway>,
+    /// Every HTTPRoute, ours or not.
+    pub(crate) routes: Cache<Route>,
+    /// The HTTPRoutes that Models have taken the requests for, written or not.
+    pub(crate) claimed: Cache<Route>,
+    /// Namespaces.
+    pub(crate) namespaces: Cache<Namespace>,
     /// GatewayClasses.
     pub gateway_classes: Cache<GatewayClass>,
     /// What we wrote.
@@ -65,6 +86,9 @@ impl Default for Caches {
             pods: Cache::default(),
             gateways: Cache::default(),
             gateway_classes: Cache::default(),
+            routes: Cache::default(),
+            claimed: Cache::default(),
+            namespaces: Cache::default(),
             children: ChildKind::ALL.map(|kind| (kind, Cache::default())).into(),
             crds: Cache::default(),
         }
@@ -108,6 +132,17 @@ impl Cluster for Caches {
     }
     fn gateway_class(&self, name: &str) -> Option<Arc<GatewayClass>> {
         self.gateway_classes.get("", name)
+    }
+    fn namespace_labels(&self, name: &str) -> Option<BTreeMap<String, String>> {
+        self.namespaces.get("", name)?.metadata.labels.clone()
+    }
+    fn routes(&self, key: &RouteKey) -> Vec<Arc<Route>> {
+        let mut routes = self.routes.indexed(key.as_str());
+        routes.extend(self.claimed.indexed(key.as_str()));
+        routes
+    }
+    fn route(&self, namespace: &str, name: &str) -> Option<Arc<Route>> {
+        self.routes.get(namespace, name)
     }
     fn child(&self, kind: ChildKind, namespace: &str, name: &str) -> Option<Arc<Child>> {
         self.children(kind).get(namespace, name)
@@ -159,6 +194,8 @@ macro_rules! cached {
 cached!(ModelServing, _o => Vec::new());
 cached!(ModelServer, _o => Vec::new());
 cached!(Crd, _o => Vec::new());
+cached!(Namespace, _o => Vec::new());
+cached!(Route, o => o.keys().iter().map(|key| key.as_str().to_owned()).collect());
 cached!(GatewayClass, _o => Vec::new());
 cached!(Gateway, o => o.metadata.namespace.iter().cloned().collect());
 cached!(Child, o => o.owners().iter().map(|owner| owner.uid.clone()).collect());

@@ -14,6 +14,7 @@ pub(crate) enum Kind {
     ModelServer,
     Gateway,
     GatewayClass,
+    Namespace,
     Pod,
     /// What we write.
     Child(ChildKind),
@@ -28,6 +29,7 @@ impl Kind {
             Self::ModelServer,
             Self::Gateway,
             Self::GatewayClass,
+            Self::Namespace,
             Self::Pod,
         ];
         read.into_iter().chain(ChildKind::ALL.map(Self::Child))
@@ -41,6 +43,7 @@ impl Kind {
             Self::ModelServer => "ModelServer",
             Self::Gateway => "Gateway",
             Self::GatewayClass => "GatewayClass",
+            Self::Namespace => "Namespace",
             Self::Pod => "Pod",
             Self::Child(kind) => kind.as_str(),
         }
@@ -54,7 +57,7 @@ impl Kind {
             Self::ModelServer => Some(crd::<ModelServer>()),
             Self::Gateway => Some(crd::<Gateway>()),
             Self::GatewayClass => Some(crd::<GatewayClass>()),
-            Self::Pod => None,
+            Self::Namespace | Self::Pod => None,
             Self::Child(kind) => kind.crd(),
         }
     }

@@ -16,12 +16,13 @@ use std::time::Duration;
 use backon::ExponentialBuilder;
 use futures::channel::mpsc::UnboundedSender;
 use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Namespace as NamespaceObject;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kthena_bridge_api::FIELD_MANAGER;
 use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, MANAGED_BY};
 use kthena_bridge_api::gateway::GatewayClass;
 use kthena_bridge_api::kthena::ModelBooster;
-use kthena_bridge_core::observe::{Child, Pod, reduced};
+use kthena_bridge_core::observe::{Child, Pod, Route, reduced};
 use kube::api::{DynamicObject, PartialObjectMeta};
 use kube::core::ObjectMeta;
 use kube::runtime::WatchStreamExt;
@@ -33,7 +34,8 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 
 use crate::context::Context;
-use crate::observe::{Cache, Cached, Change, Crd};
+use crate::observe::{Cache, Cached, Change, Crd, Namespace};
+use crate::request::to_value;
 
 pub(crate) use kind::Kind;
 
@@ -193,7 +195,12 @@ impl Watches {
             Kind::ModelServer => drop(caches.servers.clear()),
             Kind::Gateway => drop(caches.gateways.clear()),
             Kind::GatewayClass => drop(caches.gateway_classes.clear()),
+            Kind::Namespace => drop(caches.namespaces.clear()),
             Kind::Pod => drop(caches.pods.clear()),
+            Kind::Child(ChildKind::HTTPRoute) => {
+                drop(caches.routes.clear());
+                drop(caches.children(ChildKind::HTTPRoute).clear());
+            }
             Kind::Child(kind) => drop(caches.children(kind).clear()),
         }
     }
@@ -221,22 +228,52 @@ impl Watches {
                 self.typed::<GatewayClass>(kind, &caches.gateway_classes, by_class)
                     .await;
             }
+            Kind::Namespace => {
+                let api = Api::<PartialObjectMeta<NamespaceObject>>::all(client);
+                let models = |c: &_| trigger::by_namespace(c, interests);
+                let reduce = |o: PartialObjectMeta<NamespaceObject>| Namespace::from(o.metadata);
+                self.cached(kind, api, "", &caches.namespaces, reduce, models)
+                    .await;
+            }
             Kind::Pod => {
                 let api = Api::<Pod>::all_with(client, &kind::pods());
-                let models = |c: &_| trigger::by_pod(c, interests);
+                let models = |c: &_| trigger::by_pod(c, caches, interests);
                 self.cached(kind, api, "", &caches.pods, |pod| pod, models)
                     .await;
             }
+            Kind::Child(ChildKind::HTTPRoute) => self.routes(kind).await,
             Kind::Child(child) => {
                 let api = Api::<DynamicObject>::all_with(client, &child.api_resource());
                 let ours = format!("{LABEL_MANAGED_BY}={MANAGED_BY}");
-                // A DynamicObject came from JSON, so it goes back.
-                let reduce = |o| Child::reduce(child, &serde_json::to_value(o).unwrap_or_default());
+                let reduce = |object| Child::reduce(child, &to_value(object));
                 let owner = |c: &_| trigger::by_owner(c);
                 self.cached(kind, api, &ours, caches.children(child), reduce, owner)
                     .await;
             }
         }
+    }
+
+    /// Every HTTPRoute, not only ours: they compete for requests.
+    async fn routes(&self, kind: Kind) {
+        let child = ChildKind::HTTPRoute;
+        let api = Api::<DynamicObject>::all_with(self.client.clone(), &child.api_resource());
+        let caches = &self.cx.caches;
+        self.follow(kind.as_str(), api, "", |event| {
+            let listed = matches!(event, Event::InitDone);
+            let (children, routes) = split(map(event, |object| {
+                let object = to_value(object);
+                (Child::reduce(child, &object), Route::reduce(&object))
+            }));
+            for change in caches.routes.take(routes) {
+                self.cx.claims.changed(Some(&change));
+            }
+            let changes = caches.children(child).take(children);
+            self.look_at(changes.iter().flat_map(trigger::by_owner));
+            if listed {
+                self.listed(kind);
+            }
+        })
+        .await;
     }
 
     async fn models(&self, kind: Kind) {
@@ -259,7 +296,7 @@ impl Watches {
                 }
                 Event::InitDone => {
                     self.look_at_all();
-                    self.is_synced(kind);
+                    self.listed(kind);
                 }
                 Event::Init | Event::InitApply(_) => {}
             }
@@ -318,9 +355,8 @@ impl Watches {
             let listed = matches!(event, Event::InitDone);
             let changes = cache.take(map(event, &reduce));
             self.look_at(changes.iter().flat_map(&models));
-            if listed && self.is_synced(kind) && kind.crd().is_some() {
-                // A kind that came late: there may be objects to write of it.
-                self.look_at_all();
+            if listed {
+                self.listed(kind);
             }
         })
         .await;
@@ -358,16 +394,16 @@ impl Watches {
         }
     }
 
-    /// Notes that a kind was listed; whether for the first time.
-    fn is_synced(&self, kind: Kind) -> bool {
+    /// Notes that a kind was listed. When it came late, there may be objects of it to write.
+    fn listed(&self, kind: Kind) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(watch) = running.get_mut(&kind) else {
-            return false;
-        };
-        let first = !std::mem::replace(&mut watch.synced, true);
+        let watch = running.get_mut(&kind);
+        let first = watch.is_some_and(|watch| !std::mem::replace(&mut watch.synced, true));
         drop(running);
         self.synced.send_replace(());
-        first
+        if first && kind.crd().is_some() {
+            self.look_at_all();
+        }
     }
 
     fn look_at(&self, models: impl IntoIterator<Item = ObjectRef<ModelBooster>>) {
@@ -396,5 +432,15 @@ fn map<K, C>(event: Event<K>, f: impl FnOnce(K) -> C) -> Event<C> {
         Event::Init => Event::Init,
         Event::InitApply(object) => Event::InitApply(f(object)),
         Event::InitDone => Event::InitDone,
+    }
+}
+
+fn split<A, B>(event: Event<(A, B)>) -> (Event<A>, Event<B>) {
+    match event {
+        Event::Apply((a, b)) => (Event::Apply(a), Event::Apply(b)),
+        Event::Delete((a, b)) => (Event::Delete(a), Event::Delete(b)),
+        Event::Init => (Event::Init, Event::Init),
+        Event::InitApply((a, b)) => (Event::InitApply(a), Event::InitApply(b)),
+        Event::InitDone => (Event::InitDone, Event::InitDone),
     }
 }

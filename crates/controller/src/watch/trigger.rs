@@ -1,40 +1,65 @@
 //! Which Models a change concerns.
 
+use kthena_bridge_api::child::{ChildKind, LABEL_PICKER};
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
 use kthena_bridge_api::kthena::{LABEL_MODEL_NAME, ModelBooster};
-use kthena_bridge_core::observe::Pod;
+use kthena_bridge_core::observe::{Cluster, Pod};
 use kube::Resource;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::interest::{Interests, Topic};
-use crate::observe::{Cache, Cached, Change};
+use crate::observe::{Cache, Cached, Caches, Change, Namespace};
 
 type Model = ObjectRef<ModelBooster>;
 
 /// The Models that own it, before or after.
 pub(super) fn by_owner<K: Cached>(change: &Change<K>) -> Vec<Model> {
-    let objects = change.both().map(|object| object.metadata());
-    let owners = objects.flat_map(|metadata| {
-        let namespace = metadata.namespace.clone().unwrap_or_default();
-        let owners = metadata.owner_references.iter().flatten();
-        let models = owners.filter(|owner| owner.kind == ModelBooster::kind(&()));
-        models.map(move |owner| ObjectRef::new(&owner.name).within(&namespace))
-    });
-    owners.collect()
+    change.both().flat_map(|object| owners(&**object)).collect()
 }
 
-/// The Model that a pod belongs to, and those that select pods of their own.
-pub(super) fn by_pod(change: &Change<Pod>, interests: &Interests<Model>) -> Vec<Model> {
+fn owners<K: Cached>(object: &K) -> impl Iterator<Item = Model> {
+    let metadata = object.metadata();
+    let namespace = metadata.namespace.clone().unwrap_or_default();
+    let owners = metadata.owner_references.iter().flatten();
+    let models = owners.filter(|owner| owner.kind == ModelBooster::kind(&()));
+    models.map(move |owner| ObjectRef::new(&owner.name).within(&namespace))
+}
+
+/// The Model that a pod belongs to, or whose endpoint picker it is, and those that select pods of their own.
+pub(super) fn by_pod(
+    change: &Change<Pod>,
+    caches: &Caches,
+    interests: &Interests<Model>,
+) -> Vec<Model> {
     let mut models = Vec::new();
     for pod in change.both() {
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-        let labels = pod.metadata.labels.as_ref();
-        if let Some(model) = labels.and_then(|labels| labels.get(LABEL_MODEL_NAME)) {
+        let label = |key| {
+            pod.metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(key))
+        };
+        if let Some(model) = label(LABEL_MODEL_NAME) {
             models.push(ObjectRef::new(model).within(&namespace));
+        }
+        if let Some(picker) =
+            label(LABEL_PICKER).and_then(|p| caches.child(ChildKind::Deployment, &namespace, p))
+        {
+            models.extend(owners(&*picker));
         }
         models.extend(interests.of(&Topic::PodsIn(namespace)));
     }
     models
+}
+
+/// The Models of a namespace that look at its labels.
+pub(super) fn by_namespace(change: &Change<Namespace>, interests: &Interests<Model>) -> Vec<Model> {
+    let name = change
+        .both()
+        .next()
+        .and_then(|namespace| namespace.metadata.name.clone());
+    interests.of(&Topic::Namespace(name.unwrap_or_default()))
 }
 
 /// The Models that look at a Gateway.

@@ -5,7 +5,7 @@ use kthena_bridge_api::child::ChildKind;
 use serde_json::{Value, json};
 
 use super::config_map::{FILE, PLUGINS};
-use super::{HEALTH_PORT, Input, METRICS_PORT};
+use super::{HEALTH_PORT, Input, METRICS_PORT, picker_labels};
 use crate::exposure::ENDPOINT_PICKER_PORT;
 use crate::names::short_hash;
 use crate::observe::Cluster;
@@ -14,7 +14,7 @@ pub(super) fn build(input: &Input<'_>, cluster: &impl Cluster) -> Value {
     let names = &input.topology.names;
     let namespace = &input.topology.owner.namespace;
     let picker = &input.config.endpoint_picker;
-    let labels = input.picker_labels();
+    let labels = picker_labels(&input.topology.names.picker);
     let mut template_labels = json!(labels);
     // A sidecar would encrypt what the Gateway encrypts already.
     template_labels["sidecar.istio.io/inject"] = "false".into();

@@ -6,6 +6,8 @@
 mod config_map;
 mod deployment;
 mod destination_rule;
+mod gcp_backend_policy;
+mod health_check_policy;
 mod http_route;
 mod inference_model_rewrite;
 mod inference_objective;
@@ -16,13 +18,14 @@ mod service_account;
 
 use std::collections::BTreeMap;
 
-use kthena_bridge_api::DOMAIN;
-use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, LABEL_MODEL, MANAGED_BY};
+use kthena_bridge_api::child::{
+    ChildKind, LABEL_MANAGED_BY, LABEL_MODEL, LABEL_PICKER, MANAGED_BY,
+};
 use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::exposure::{ENDPOINT_PICKER_PORT, EndpointPicker, Exposure};
-use crate::observe::Cluster;
+use crate::observe::{Cluster, Route};
 use crate::ownership::{self, Digest};
 use crate::topology::Topology;
 
@@ -104,13 +107,8 @@ pub fn build(
             | ChildKind::Service
             | ChildKind::Deployment => runs_picker,
             ChildKind::InferencePool => true,
-            ChildKind::DestinationRule => {
-                runs_picker
-                    && topology
-                        .gateways
-                        .iter()
-                        .any(|g| g.provider.destination_rule)
-            }
+            ChildKind::DestinationRule => runs_picker && topology.needs(kind),
+            ChildKind::HealthCheckPolicy | ChildKind::GCPBackendPolicy => topology.needs(kind),
             ChildKind::InferenceObjective => asks_picker && exposure.priority.is_some(),
             ChildKind::InferenceModelRewrite => asks_picker && !rewritten.is_empty(),
             ChildKind::HTTPRoute => topology.activated,
@@ -130,6 +128,8 @@ pub fn build(
             ChildKind::InferencePool => inference_pool::build(&input, cluster),
             ChildKind::Deployment => deployment::build(&input, cluster),
             ChildKind::DestinationRule => destination_rule::build(&input),
+            ChildKind::HealthCheckPolicy => health_check_policy::build(&input),
+            ChildKind::GCPBackendPolicy => gcp_backend_policy::build(&input),
             ChildKind::InferenceObjective => inference_objective::build(&input),
             ChildKind::InferenceModelRewrite => inference_model_rewrite::build(&input, &rewritten),
             ChildKind::HTTPRoute => http_route::build(&input),
@@ -137,6 +137,21 @@ pub fn build(
         plan.objects.push(Desired::new(kind, object));
     }
     plan
+}
+
+/// The route that is to be, also while it is not written yet.
+pub fn route(exposure: &Exposure, topology: &Topology, config: &Config) -> Route {
+    let input = Input {
+        exposure,
+        topology,
+        config,
+    };
+    Route::reduce(&http_route::build(&input))
+}
+
+/// The labels of the pods of an endpoint picker.
+pub fn picker_labels(picker: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(LABEL_PICKER.to_owned(), picker.to_owned())])
 }
 
 impl Input<'_> {
@@ -164,14 +179,6 @@ impl Input<'_> {
             }]);
         }
         head
-    }
-
-    /// The pods of the endpoint picker.
-    fn picker_labels(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([(
-            format!("{DOMAIN}/endpoint-picker"),
-            self.topology.names.picker.clone(),
-        )])
     }
 
     /// The Service of the endpoint picker, and its port.

@@ -3,14 +3,14 @@
 use kthena_bridge_api::child::ChildKind;
 use serde_json::{Value, json};
 
-use super::{Input, METRICS_PORT};
+use super::{Input, METRICS_PORT, picker_labels};
 use crate::exposure::ENDPOINT_PICKER_PORT;
 
 pub(super) fn build(input: &Input<'_>) -> Value {
     let mut object = input.head(ChildKind::Service, &input.topology.names.picker);
     object["spec"] = json!({
         "type": "ClusterIP",
-        "selector": input.picker_labels(),
+        "selector": picker_labels(&input.topology.names.picker),
         "ports": [
             {
                 "name": "grpc-ext-proc",

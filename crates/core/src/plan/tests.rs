@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::observe::Objects;
-use crate::provider::{ISTIO, KTHENA_ROUTER, Provider};
+use crate::provider::{GKE, ISTIO, KTHENA_ROUTER, Provider};
 use kthena_bridge_api::kthena::ModelBooster;
 
 fn plan_of(annotations: &[(&str, &str)], provider: &'static Provider, cluster: &Objects) -> Plan {
@@ -37,7 +37,12 @@ fn object(plan: &Plan, kind: ChildKind) -> &Value {
 #[test]
 fn istio_gets_everything() {
     let plan = plan_of(&[("priority", "-1")], &ISTIO, &Objects::default());
-    assert_eq!(kinds(&plan), ChildKind::ALL);
+    let gkes = [ChildKind::HealthCheckPolicy, ChildKind::GCPBackendPolicy];
+    let all: Vec<ChildKind> = ChildKind::ALL
+        .into_iter()
+        .filter(|kind| !gkes.contains(kind))
+        .collect();
+    assert_eq!(kinds(&plan), all);
     let objects: Vec<&Value> = plan.objects.iter().map(|o| &o.object).collect();
     insta::assert_yaml_snapshot!(objects);
 }
@@ -128,4 +133,22 @@ fn the_app_protocol_is_written_where_the_pool_has_it() {
             "{version:?}"
         );
     }
+}
+
+#[test]
+fn gke_gets_its_policies_and_no_timeouts() {
+    let plan = plan_of(&[("request-timeout", "1m")], &GKE, &Objects::default());
+    let extra = kinds(&plan)
+        .into_iter()
+        .filter(|kind| kind.group() == "networking.gke.io");
+    assert_eq!(
+        extra.collect::<Vec<_>>(),
+        [ChildKind::HealthCheckPolicy, ChildKind::GCPBackendPolicy]
+    );
+    let route = object(&plan, ChildKind::HTTPRoute);
+    assert_eq!(route["spec"]["rules"][0].get("timeouts"), None);
+    insta::assert_yaml_snapshot!([
+        &object(&plan, ChildKind::HealthCheckPolicy)["spec"],
+        &object(&plan, ChildKind::GCPBackendPolicy)["spec"],
+    ]);
 }

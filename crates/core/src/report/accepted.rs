@@ -87,6 +87,10 @@ fn served_at(exposure: &Exposure, topology: &Topology) -> String {
         );
         message.push_str(&topology.names.model);
     }
+    for note in topology.gateways.iter().filter_map(|g| g.provider.note) {
+        message.push_str("; ");
+        message.push_str(note);
+    }
     let ignores_picker = topology.gateways.iter().any(|g| !g.provider.asks_picker);
     let unserved: Vec<&str> = match &exposure.model_names {
         Some(names) => names.iter().map(String::as_str).collect(),

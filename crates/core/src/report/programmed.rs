@@ -1,5 +1,6 @@
 //! Whether a request sent now reaches a ready pod of the Model.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,11 +11,13 @@ use kthena_bridge_api::gateway::{Gateway, ParentReference, ParentStatus};
 use kthena_bridge_api::kthena::ModelBooster;
 
 use super::{Cause, Outcome, Verdict};
+use crate::claims;
 use crate::config::FailureMode;
 use crate::names::Names;
 use crate::observe::{Child, Cluster, Detail};
-use crate::provider::{Provider, Reports};
-use crate::topology::Owner;
+use crate::plan;
+use crate::provider::{GENERIC, Provider};
+use crate::topology::{Owner, listeners, provider_of};
 
 /// How long a silence counts as "not yet".
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -103,9 +106,9 @@ impl Live<'_> {
         let (
             Detail::Pool {
                 selector,
+                target_port,
                 failure_mode,
                 parents: pool_parents,
-                ..
             },
             Detail::Route {
                 parent_refs,
@@ -115,24 +118,7 @@ impl Live<'_> {
         else {
             return Err(self.not_attached());
         };
-        if !cluster
-            .pods(self.namespace, selector)
-            .iter()
-            .any(|p| p.ready)
-        {
-            return Err(self.failed().unwrap_or_else(|| {
-                let labels: Vec<String> =
-                    selector.iter().map(|(k, v)| format!("{k}={v}")).collect();
-                Verdict::new(
-                    Reason::NoReadyEndpoints,
-                    format!(
-                        "no pod in namespace {} with the labels {} is ready",
-                        self.namespace,
-                        labels.join(",")
-                    ),
-                )
-            }));
-        }
+        self.endpoints(selector, *target_port, cluster)?;
         let attached: Vec<Attached<'_>> = parent_refs
             .iter()
             .map(|reference| Attached::find(reference, self.namespace, cluster))
@@ -140,7 +126,7 @@ impl Live<'_> {
         let mut note = "a request sent now reaches a ready pod".to_owned();
         if attached.iter().any(|a| a.provider.asks_picker) {
             self.served_name()?;
-            if let Err(down) = self.picker_is_ready() {
+            if let Err(down) = self.picker_is_ready(cluster) {
                 if failure_mode != FailureMode::FailOpen.as_str() || self.rewrites {
                     return Err(down);
                 }
@@ -151,6 +137,7 @@ impl Live<'_> {
         for gateway in &attached {
             gateway.accepts_route(route, parents)?;
         }
+        self.route_wins(cluster)?;
         for gateway in &attached {
             gateway.accepts_pool(pool, pool_parents)?;
         }
@@ -207,29 +194,109 @@ impl Live<'_> {
         }
     }
 
-    fn picker_is_ready(&self) -> Check {
+    /// Whether a pod of the pool is ready, and on its port.
+    fn endpoints(
+        &self,
+        selector: &BTreeMap<String, String>,
+        target_port: Option<u16>,
+        cluster: &impl Cluster,
+    ) -> Check {
+        let mut pods = cluster.pods(self.namespace, selector);
+        pods.retain(|pod| pod.ready);
+        if pods.is_empty() {
+            return Err(self.failed().unwrap_or_else(|| {
+                let labels: Vec<String> =
+                    selector.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                let labels = labels.join(",");
+                Verdict::new(
+                    Reason::NoReadyEndpoints,
+                    format!(
+                        "no pod in namespace {} with the labels {labels} is ready",
+                        self.namespace
+                    ),
+                )
+            }));
+        }
+        let Some(target) = target_port else {
+            return Ok(());
+        };
+        if pods
+            .iter()
+            .any(|pod| pod.ports.is_empty() || pod.ports.contains(&target))
+        {
+            return Ok(());
+        }
+        let mut ports: Vec<u16> = pods
+            .iter()
+            .flat_map(|pod| pod.ports.iter().copied())
+            .collect();
+        ports.sort_unstable();
+        ports.dedup();
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+        Err(Verdict::new(
+            Reason::PortNotServed,
+            format!(
+                "requests go to port {target}, and the ready pods serve on {}; set kthena-bridge.io/target-port, \
+                 or spec.workloadPort.port of the ModelServer",
+                ports.join(", ")
+            ),
+        ))
+    }
+
+    /// Whether the route gets the requests that it asks for.
+    fn route_wins(&self, cluster: &impl Cluster) -> Check {
+        let Some(route) = cluster.route(
+            self.namespace,
+            &Names::of(&Owner::of(&self.model.metadata).name).model,
+        ) else {
+            return Ok(());
+        };
+        let Some(conflict) = claims::outranked(&route, cluster) else {
+            return Ok(());
+        };
+        Err(Verdict::new(
+            Reason::RouteOutranked,
+            format!(
+                "HTTPRoute {}/{} gets the requests for {}: remove it, or choose another kthena-bridge.io/path \
+                 or kthena-bridge.io/hostnames",
+                conflict.holder.namespace(),
+                conflict.holder.name(),
+                conflict.held
+            ),
+        ))
+    }
+
+    fn picker_is_ready(&self, cluster: &impl Cluster) -> Check {
         // Somebody else's picker shows in the pool's ResolvedRefs only.
         let Some(picker) = &self.picker else {
             return Ok(());
         };
-        match picker.detail {
-            Detail::Deployment {
-                ready,
-                observed_generation,
-            } if ready > 0
-                && observed_generation >= picker.metadata.generation.unwrap_or_default() =>
-            {
-                Ok(())
-            }
-            _ => Err(Verdict::new(
-                Reason::EndpointPickerNotReady,
-                format!(
-                    "Deployment {}/{} has no ready replica; see its pods",
-                    self.namespace,
-                    picker.name()
-                ),
-            )),
+        let Detail::Deployment {
+            ready,
+            observed_generation,
+            failure,
+        } = &picker.detail
+        else {
+            return Ok(());
+        };
+        if *ready > 0 && *observed_generation >= picker.metadata.generation.unwrap_or_default() {
+            return Ok(());
         }
+        let pods = cluster.pods(self.namespace, &plan::picker_labels(picker.name()));
+        let stuck = pods.iter().find_map(|pod| pod.stuck.as_ref());
+        let why = match (failure, stuck) {
+            (Some(failure), _) => format!("its pod cannot be made: {failure}"),
+            (None, Some(stuck)) => format!("of its pod, {stuck}"),
+            (None, None) => "see its pods".to_owned(),
+        };
+        Err(Verdict::new(
+            Reason::EndpointPickerNotReady,
+            format!(
+                "Deployment {}/{} has no ready replica: {why}",
+                self.namespace,
+                picker.name()
+            ),
+        ))
     }
 }
 
@@ -248,13 +315,10 @@ impl<'a> Attached<'a> {
             .clone()
             .unwrap_or_else(|| own_namespace.to_owned());
         let gateway = cluster.gateway(&namespace, &reference.name);
-        let class = gateway
-            .as_ref()
-            .and_then(|g| cluster.gateway_class(&g.spec.gateway_class_name));
         Self {
-            provider: Provider::of_controller(
-                class.as_ref().map_or("", |c| &c.spec.controller_name),
-            ),
+            provider: gateway
+                .as_ref()
+                .map_or(&GENERIC, |g| provider_of(g, cluster)),
             reference,
             namespace,
             gateway,
@@ -273,7 +337,7 @@ impl<'a> Attached<'a> {
     }
 
     fn accepts_pool(&self, pool: &Child, parents: &[ParentStatus]) -> Check {
-        if self.provider.reports_pool == Reports::Never {
+        if !self.provider.reports {
             return Ok(());
         }
         let parent = parents
@@ -288,7 +352,7 @@ impl<'a> Attached<'a> {
     }
 
     fn accepts_route(&self, route: &Child, parents: &[ParentStatus]) -> Check {
-        if self.provider.reports_route == Reports::Never {
+        if !self.provider.reports {
             return Ok(());
         }
         let parent = parents.iter().find(|p| {
@@ -350,19 +414,25 @@ impl<'a> Attached<'a> {
                 format!("{} does not exist", self.name()),
             ));
         };
-        if self.provider.reports_route == Reports::Never {
+        if !self.provider.reports {
             return Ok(());
         }
         let status = gateway.status.as_ref();
         let programmed =
             |conditions: &[Condition]| conditions.iter().find(|c| c.type_ == "Programmed").cloned();
+        let named = self.reference.section_name.as_deref();
+        if listeners::of(gateway, named).next().is_none() {
+            return Err(Verdict::new(
+                Reason::GatewayNotProgrammed,
+                format!(
+                    "{} has no listener {}",
+                    self.name(),
+                    named.unwrap_or_default()
+                ),
+            ));
+        }
         let listeners = status.iter().flat_map(|s| &s.listeners);
-        let listeners = listeners.filter(|l| {
-            self.reference
-                .section_name
-                .as_ref()
-                .is_none_or(|n| *n == l.name)
-        });
+        let listeners = listeners.filter(|l| named.is_none_or(|n| n == l.name));
         let said = std::iter::once(programmed(status.map_or(&[], |s| &s.conditions)))
             .chain(listeners.map(|l| programmed(&l.conditions)));
         for condition in said.flatten() {

@@ -1,11 +1,13 @@
 //! What an exposure means in this cluster: which pods, which port, which names and which Gateways.
 
+pub(crate) mod listeners;
 mod served_name;
 
 use std::collections::BTreeMap;
 
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::condition::Reason;
+use kthena_bridge_api::gateway::Gateway;
 use kthena_bridge_api::kthena::{
     LABEL_ENTRY, LABEL_ROLE, LABEL_SERVING, ModelBackend, ModelBooster,
 };
@@ -126,7 +128,7 @@ impl Topology {
 
         let gateways = gateways(exposure, &owner, route.as_deref(), cluster)?
             .into_iter()
-            .map(|reference| attached(reference, cluster))
+            .map(|reference| attached(reference, &owner.namespace, &exposure.hostnames, cluster))
             .collect::<Result<_, _>>()?;
 
         let activated = route.is_some()
@@ -195,6 +197,13 @@ impl Topology {
             activated: true,
             owner,
         })
+    }
+
+    /// Whether any Gateway needs an object of this kind.
+    pub fn needs(&self, kind: ChildKind) -> bool {
+        self.gateways
+            .iter()
+            .any(|g| g.provider.objects.contains(&kind))
     }
 
     /// Whether any Gateway asks an endpoint picker.
@@ -367,7 +376,12 @@ fn gateways(
     }
 }
 
-fn attached(reference: GatewayRef, cluster: &impl Cluster) -> Result<AttachedGateway, NotAccepted> {
+fn attached(
+    reference: GatewayRef,
+    namespace: &str,
+    hostnames: &[String],
+    cluster: &impl Cluster,
+) -> Result<AttachedGateway, NotAccepted> {
     let Some(gateway) = cluster.gateway(&reference.namespace, &reference.name) else {
         return Err(NotAccepted {
             reason: Reason::GatewayNotFound,
@@ -377,14 +391,21 @@ fn attached(reference: GatewayRef, cluster: &impl Cluster) -> Result<AttachedGat
             ),
         });
     };
-    let class = cluster.gateway_class(&gateway.spec.gateway_class_name);
-    let controller = class
-        .as_ref()
-        .map_or("", |c| c.spec.controller_name.as_str());
+    listeners::admit(&reference, &gateway, namespace, hostnames, cluster)?;
     Ok(AttachedGateway {
-        provider: Provider::of_controller(controller),
+        provider: provider_of(&gateway, cluster),
         reference,
     })
+}
+
+/// The implementation of a Gateway.
+pub(crate) fn provider_of(gateway: &Gateway, cluster: &impl Cluster) -> &'static Provider {
+    let class = cluster.gateway_class(&gateway.spec.gateway_class_name);
+    Provider::of_controller(
+        class
+            .as_ref()
+            .map_or("", |class| &class.spec.controller_name),
+    )
 }
 
 #[cfg(test)]

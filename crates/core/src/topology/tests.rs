@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use kthena_bridge_api::gateway::{Gateway, GatewayClass, GatewayClassSpec, GatewaySpec};
+use kthena_bridge_api::gateway::{Gateway, GatewayClass, GatewayClassSpec, GatewaySpec, Listener};
 use serde_json::json;
 
 use super::*;
@@ -31,12 +31,21 @@ fn model(spec: &serde_json::Value) -> ModelBooster {
     .unwrap()
 }
 
+fn listener(name: &str) -> Listener {
+    Listener {
+        name: name.to_owned(),
+        port: 80,
+        protocol: "HTTP".to_owned(),
+        ..Listener::default()
+    }
+}
+
 fn gateway(name: &str) -> Arc<Gateway> {
     let mut gateway = Gateway::new(
         name,
         GatewaySpec {
             gateway_class_name: "istio".to_owned(),
-            ..GatewaySpec::default()
+            listeners: vec![listener("http")],
         },
     );
     gateway.metadata.namespace = Some("default".to_owned());
@@ -137,5 +146,110 @@ fn it_is_activated_by_a_ready_pod_of_an_active_model() {
         Topology::of(&exposure(&[]), &model, &cluster)
             .unwrap()
             .activated
+    );
+}
+
+/// Why a Model in namespace `default` is not let in by a Gateway with these listeners.
+fn refused(
+    annotations: &[(&str, &str)],
+    namespace: &str,
+    listeners: &serde_json::Value,
+) -> Option<NotAccepted> {
+    let mut cluster = cluster();
+    let mut gateway = (*gateway("g")).clone();
+    gateway.metadata.namespace = Some(namespace.to_owned());
+    gateway.spec.listeners = serde_json::from_value(listeners.clone()).unwrap();
+    cluster.gateways = vec![Arc::new(gateway)];
+    let labels = [("team".to_owned(), "a".to_owned())].into();
+    cluster.namespaces.insert("default".to_owned(), labels);
+    let name = format!("{namespace}/g");
+    let annotations: Vec<_> = [("gateway", name.as_str())]
+        .iter()
+        .chain(annotations)
+        .copied()
+        .collect();
+    let model = model(&json!({"backend": {"name": "b", "type": "vLLM"}}));
+    Topology::of(&exposure(&annotations), &model, &cluster).err()
+}
+
+#[test]
+fn what_a_listener_does_not_take_is_found_before_it_is_attached() {
+    let selector = |labels| json!({"namespaces": {"from": "Selector", "selector": labels}});
+    let listener = |allowed: serde_json::Value| json!([{"name": "http", "port": 80, "protocol": "HTTP", "allowedRoutes": allowed}]);
+    let reason = |namespace, allowed| refused(&[], namespace, &listener(allowed)).map(|r| r.reason);
+    let not_allowed = Some(Reason::NotAllowedByListeners);
+    assert_eq!(reason("default", json!({})), None);
+    assert_eq!(
+        reason("infra", json!({})),
+        not_allowed,
+        "Same is the default"
+    );
+    assert_eq!(
+        reason("infra", json!({"namespaces": {"from": "All"}})),
+        None
+    );
+    assert_eq!(
+        reason("infra", selector(json!({"matchLabels": {"team": "a"}}))),
+        None
+    );
+    assert_eq!(
+        reason("infra", selector(json!({"matchLabels": {"team": "b"}}))),
+        not_allowed
+    );
+    let not_in =
+        json!({"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["b"]}]});
+    assert_eq!(reason("infra", selector(not_in)), None);
+    let absent = json!({"matchExpressions": [{"key": "team", "operator": "DoesNotExist"}]});
+    assert_eq!(reason("infra", selector(absent)), not_allowed);
+    assert_eq!(
+        reason("default", json!({"kinds": [{"kind": "GRPCRoute"}]})),
+        not_allowed
+    );
+    assert_eq!(
+        reason(
+            "default",
+            json!({"kinds": [{"kind": "GRPCRoute"}, {"kind": "HTTPRoute"}]})
+        ),
+        None
+    );
+    let tcp = json!([{"name": "tcp", "port": 80, "protocol": "TCP"}]);
+    let told = refused(&[], "default", &tcp).unwrap();
+    assert_eq!(told.reason, Reason::NotAllowedByListeners);
+    assert!(
+        told.message.contains("listener tcp") && told.message.contains("TCP"),
+        "{}",
+        told.message
+    );
+}
+
+#[test]
+fn listeners_are_found_by_name_and_by_host() {
+    let listeners = json!([
+        {"name": "one", "port": 80, "protocol": "HTTP", "hostname": "*.example.com"},
+        {"name": "two", "port": 443, "protocol": "HTTPS", "hostname": "a.example.org"},
+    ]);
+    let reason = |annotations: &[(&str, &str)]| {
+        refused(annotations, "default", &listeners).map(|r| r.reason)
+    };
+    assert_eq!(reason(&[]), None);
+    assert_eq!(reason(&[("hostnames", "m.example.com")]), None);
+    assert_eq!(
+        reason(&[("hostnames", "a.example.org,elsewhere.net")]),
+        None
+    );
+    assert_eq!(
+        reason(&[("hostnames", "elsewhere.net")]),
+        Some(Reason::HostnameNotAllowed)
+    );
+    assert_eq!(
+        reason(&[("gateway", "default/g:two"), ("hostnames", "m.example.com")]),
+        Some(Reason::HostnameNotAllowed)
+    );
+    let told = refused(&[("gateway", "default/g:three")], "default", &listeners).unwrap();
+    assert_eq!(told.reason, Reason::ListenerNotFound);
+    assert!(
+        told.message.contains("three") && told.message.contains("one, two"),
+        "{}",
+        told.message
     );
 }

@@ -7,6 +7,7 @@
 
 mod annotations;
 mod drift;
+mod kthena_router;
 mod rights;
 mod serve;
 mod stopped;

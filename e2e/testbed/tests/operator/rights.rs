@@ -79,7 +79,8 @@ async fn the_cluster_role_lists_exactly_what_is_used() {
             .collect();
         let unused: Vec<_> = granted
             .difference(&used)
-            .filter(|(_, _, verb)| verb != "bind")
+            // GKE's kinds cannot be had outside of GKE; binding is no request.
+            .filter(|(group, _, verb)| group != "networking.gke.io" && verb != "bind")
             .collect();
         if unused.is_empty() {
             Ok(requests)

@@ -1,0 +1,130 @@
+//! What is to become of a Model, from what is known. Nothing here waits.
+
+use std::collections::HashSet;
+
+use kthena_bridge_api::child::ChildKind;
+use kthena_bridge_api::kthena::{LABEL_SERVING, ModelBooster};
+use kthena_bridge_core::exposure::InvalidAnnotations;
+use kthena_bridge_core::names::Names;
+use kthena_bridge_core::observe::{Cluster, Detail};
+use kthena_bridge_core::topology::{NotAccepted, Owner};
+use kthena_bridge_core::{Exposure, Plan, Topology, plan};
+use kube::runtime::reflector::ObjectRef;
+
+use crate::context::Context;
+use crate::interest::Topic;
+
+/// What is to become of a Model.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// Nothing, for now: it is on its way out, or Kthena has not begun with it.
+    Wait,
+    /// It is not, or no longer, exposed: nothing of ours may be there.
+    Withdraw,
+    /// Its annotations are not understood.
+    Invalid(InvalidAnnotations),
+    /// It cannot be served as it is.
+    Refuse(NotAccepted),
+    /// It is served.
+    Serve(Box<Served>),
+}
+
+/// A Model that is served.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub(crate) exposure: Exposure,
+    pub(crate) topology: Topology,
+    pub(crate) plan: Plan,
+}
+
+/// Decides, and takes what the Model's route asks for.
+pub(crate) fn decide(model: &ModelBooster, cx: &Context) -> Decision {
+    // The objects go with it, by their owner references.
+    if model.metadata.deletion_timestamp.is_some() {
+        return Decision::Wait;
+    }
+    let owner = Owner::of(&model.metadata);
+    let annotations = model.metadata.annotations.clone().unwrap_or_default();
+    let parsed = Exposure::parse(&owner.namespace, &owner.name, &annotations, &cx.config);
+    let Some(parsed) = parsed.transpose() else {
+        return Decision::Withdraw;
+    };
+    // Kthena writes its first condition only while there is none at all.
+    if model
+        .status
+        .as_ref()
+        .is_none_or(|status| status.conditions.is_empty())
+    {
+        return Decision::Wait;
+    }
+    let object = ObjectRef::from_obj(model);
+    // Before anything is looked at, so that no change is missed between.
+    cx.interests
+        .set(&object, topics(&owner, parsed.as_ref().ok(), cx));
+    let exposure = match parsed {
+        Ok(exposure) => exposure,
+        Err(invalid) => return Decision::Invalid(invalid),
+    };
+    let names = Names::of(&owner.name);
+    let topology = match Topology::of(&exposure, model, &*cx.caches) {
+        Ok(topology) => topology,
+        Err(refused) => {
+            cx.claims.release(&object, &names.model);
+            return Decision::Refuse(refused);
+        }
+    };
+    let mut route = plan::route(&exposure, &topology, &cx.config);
+    let created = &model.metadata.creation_timestamp;
+    route.metadata.creation_timestamp.clone_from(created);
+    let live = cx
+        .caches
+        .child(ChildKind::HTTPRoute, &owner.namespace, &names.model)
+        .filter(|child| child.belongs_to(&owner.uid, &names.model))
+        .and_then(|child| cx.caches.route(child.namespace(), child.name()));
+    if let Err(conflict) = cx.claims.take(&object, route, live.as_deref()) {
+        return Decision::Refuse(NotAccepted::from(&*conflict));
+    }
+    let plan = plan::build(&exposure, &topology, &cx.config, &*cx.caches);
+    Decision::Serve(Box::new(Served {
+        exposure,
+        topology,
+        plan,
+    }))
+}
+
+/// What a Model looks at that does not name it: the Gateways that it asks for and those that its route is
+/// attached to, and pods that are not its own.
+fn topics(owner: &Owner, exposure: Option<&Exposure>, cx: &Context) -> HashSet<Topic> {
+    let names = Names::of(&owner.name);
+    let child = |kind| cx.caches.child(kind, &owner.namespace, &names.model);
+    let mut topics = HashSet::from([Topic::Namespace(owner.namespace.clone())]);
+    if let Some(exposure) = exposure {
+        if exposure.gateways.is_empty() {
+            topics.insert(Topic::GatewaysIn(owner.namespace.clone()));
+        }
+        for gateway in &exposure.gateways {
+            topics.insert(Topic::Gateway(
+                gateway.namespace.clone(),
+                gateway.name.clone(),
+            ));
+        }
+        if exposure.pod_selector.is_some() {
+            topics.insert(Topic::PodsIn(owner.namespace.clone()));
+        }
+    }
+    if let Some(Detail::Route { parent_refs, .. }) =
+        child(ChildKind::HTTPRoute).map(|c| c.detail.clone())
+    {
+        for parent in parent_refs {
+            let namespace = parent.namespace.unwrap_or_else(|| owner.namespace.clone());
+            topics.insert(Topic::Gateway(namespace, parent.name));
+        }
+    }
+    if let Some(Detail::Pool { selector, .. }) =
+        child(ChildKind::InferencePool).map(|c| c.detail.clone())
+        && !selector.contains_key(LABEL_SERVING)
+    {
+        topics.insert(Topic::PodsIn(owner.namespace.clone()));
+    }
+    topics
+}

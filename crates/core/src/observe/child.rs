@@ -1,0 +1,172 @@
+//! What we wrote, as it is.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kthena_bridge_api::child::{ANNOTATION_ACTIVATED, ChildKind, LABEL_MODEL};
+use kthena_bridge_api::gateway::{ParentReference, ParentStatus};
+use kube::core::ObjectMeta;
+use serde_json::Value;
+
+use super::{get, reduced};
+use crate::ownership::{self, Digest};
+
+/// An object that we manage, reduced to what decides whether it is as it should be and how it fares.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Child {
+    /// Its kind.
+    pub kind: ChildKind,
+    /// Its metadata: name, namespace, uid, resource version, generation, creation time, labels, owner
+    /// references and the one annotation that is read.
+    pub metadata: ObjectMeta,
+    /// The fields that we own.
+    pub digest: Digest,
+    /// Whether we wrote any of its fields.
+    pub managed: bool,
+    /// What its kind has that is read.
+    pub detail: Detail,
+}
+
+/// What is read of a kind.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Detail {
+    /// Nothing.
+    #[default]
+    None,
+    /// Of an HTTPRoute.
+    Route {
+        /// Where it wants to be attached.
+        parent_refs: Vec<ParentReference>,
+        /// What the parents say.
+        parents: Vec<ParentStatus>,
+    },
+    /// Of an InferencePool.
+    Pool {
+        /// The labels of its pods.
+        selector: BTreeMap<String, String>,
+        /// The port that requests are sent to.
+        target_port: Option<u16>,
+        /// `FailOpen` or `FailClose`.
+        failure_mode: String,
+        /// What the parents say.
+        parents: Vec<ParentStatus>,
+    },
+    /// Of a Deployment.
+    Deployment {
+        /// Ready replicas.
+        ready: i32,
+        /// The generation that the status speaks of.
+        observed_generation: i64,
+        /// Why its pods cannot be made.
+        failure: Option<String>,
+    },
+}
+
+impl Child {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> &str {
+        self.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// Its uid.
+    pub fn uid(&self) -> &str {
+        self.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// Its owner references.
+    pub fn owners(&self) -> &[OwnerReference] {
+        self.metadata
+            .owner_references
+            .as_deref()
+            .unwrap_or_default()
+    }
+
+    /// Whether it belongs to the owner: by its owner reference, or, when somebody stripped that, because
+    /// it has no other owner, we wrote it, and its label names the owner's objects.
+    pub fn belongs_to(&self, owner: &str, label: &str) -> bool {
+        self.owners().iter().any(|o| o.uid == owner)
+            || (self.owners().is_empty()
+                && self.managed
+                && self
+                    .metadata
+                    .labels
+                    .as_ref()
+                    .and_then(|l| l.get(LABEL_MODEL))
+                    .is_some_and(|l| l == label))
+    }
+
+    /// Whether its Model was active with a ready endpoint when it was last written.
+    pub fn activated(&self) -> bool {
+        self.metadata
+            .annotations
+            .as_ref()
+            .is_some_and(|a| a.contains_key(ANNOTATION_ACTIVATED))
+    }
+
+    /// Reduces an object as the API server sends it. In a list it does not say its own kind.
+    pub fn reduce(kind: ChildKind, object: &Value) -> Self {
+        let metadata: ObjectMeta = get(object, "/metadata");
+        let annotations = metadata.annotations.as_ref().and_then(|a| {
+            let value = a.get(ANNOTATION_ACTIVATED)?;
+            Some(BTreeMap::from([(
+                ANNOTATION_ACTIVATED.to_owned(),
+                value.clone(),
+            )]))
+        });
+        Self {
+            kind,
+            digest: ownership::live(kind, object),
+            managed: ownership::is_managed(object),
+            detail: Detail::of(kind, object),
+            metadata: ObjectMeta {
+                generation: metadata.generation,
+                creation_timestamp: metadata.creation_timestamp.clone(),
+                deletion_timestamp: metadata.deletion_timestamp.clone(),
+                owner_references: metadata.owner_references.clone(),
+                annotations,
+                ..reduced(metadata)
+            },
+        }
+    }
+}
+
+impl Detail {
+    fn of(kind: ChildKind, object: &Value) -> Self {
+        match kind {
+            ChildKind::HTTPRoute => Self::Route {
+                parent_refs: get(object, "/spec/parentRefs"),
+                parents: get(object, "/status/parents"),
+            },
+            ChildKind::InferencePool => Self::Pool {
+                selector: get(object, "/spec/selector/matchLabels"),
+                target_port: get(object, "/spec/targetPorts/0/number"),
+                failure_mode: get(object, "/spec/endpointPickerRef/failureMode"),
+                parents: get(object, "/status/parents"),
+            },
+            ChildKind::Deployment => Self::Deployment {
+                ready: get(object, "/status/readyReplicas"),
+                observed_generation: get(object, "/status/observedGeneration"),
+                failure: replica_failure(object),
+            },
+            _ => Self::None,
+        }
+    }
+}
+
+/// Why the pods of a Deployment cannot be made. Behind the pod's name, which differs each time.
+fn replica_failure(deployment: &Value) -> Option<String> {
+    let conditions: Vec<Value> = get(deployment, "/status/conditions");
+    let failed = conditions
+        .iter()
+        .find(|c| c["type"] == "ReplicaFailure" && c["status"] == "True")?;
+    let message = failed["message"].as_str().unwrap_or_default();
+    let why = message
+        .split_once(" is forbidden: ")
+        .map_or(message, |(_, why)| why);
+    Some(why.to_owned())
+}

@@ -1,0 +1,72 @@
+//! What is looked at: the cluster as the decisions see it.
+
+mod child;
+mod objects;
+mod pod;
+mod route;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kthena_bridge_api::child::ChildKind;
+use kthena_bridge_api::gateway::{Gateway, GatewayClass};
+use kthena_bridge_api::kthena::{ModelServer, ModelServing};
+use kube::core::ObjectMeta;
+use serde_json::Value;
+
+pub use child::{Child, Detail};
+pub use objects::Objects;
+pub use pod::Pod;
+pub use route::{Match, PathMatch, Route, RouteKey};
+
+/// What is known of the cluster. Reading never waits.
+pub trait Cluster {
+    /// The ModelServing of this name.
+    fn serving(&self, namespace: &str, name: &str) -> Option<Arc<ModelServing>>;
+    /// The ModelServer of this name.
+    fn server(&self, namespace: &str, name: &str) -> Option<Arc<ModelServer>>;
+    /// The pods that carry all of these labels.
+    fn pods(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<Arc<Pod>>;
+    /// The Gateway of this name.
+    fn gateway(&self, namespace: &str, name: &str) -> Option<Arc<Gateway>>;
+    /// Every Gateway of a namespace.
+    fn gateways_in(&self, namespace: &str) -> Vec<Arc<Gateway>>;
+    /// The GatewayClass of this name.
+    fn gateway_class(&self, name: &str) -> Option<Arc<GatewayClass>>;
+    /// The labels of a namespace.
+    fn namespace_labels(&self, name: &str) -> Option<BTreeMap<String, String>>;
+    /// The HTTPRoutes, ours or not, that have this Gateway, host, path and headers in one of their
+    /// matches, and those that are about to be written.
+    fn routes(&self, key: &RouteKey) -> Vec<Arc<Route>>;
+    /// The HTTPRoute of this name.
+    fn route(&self, namespace: &str, name: &str) -> Option<Arc<Route>>;
+    /// An object that we manage.
+    fn child(&self, kind: ChildKind, namespace: &str, name: &str) -> Option<Arc<Child>>;
+    /// The objects that we manage for the owner with this uid.
+    fn children_of(&self, owner: &str) -> Vec<Arc<Child>>;
+    /// Whether the API server serves a kind.
+    fn serves(&self, kind: ChildKind) -> bool;
+    /// The version of Gateway API's inference extension whose InferencePool CRD is installed, such as
+    /// `v1.5.0`, when it says so.
+    fn inference_extension_version(&self) -> Option<String>;
+}
+
+/// Metadata without what nothing here reads, most of its size.
+pub fn reduced(metadata: ObjectMeta) -> ObjectMeta {
+    ObjectMeta {
+        name: metadata.name,
+        namespace: metadata.namespace,
+        uid: metadata.uid,
+        resource_version: metadata.resource_version,
+        labels: metadata.labels,
+        ..ObjectMeta::default()
+    }
+}
+
+/// A part of an object; its default when it is missing or of another form.
+fn get<T: serde::de::DeserializeOwned + Default>(object: &Value, pointer: &str) -> T {
+    object
+        .pointer(pointer)
+        .and_then(|value| T::deserialize(value).ok())
+        .unwrap_or_default()
+}

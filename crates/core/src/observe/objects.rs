@@ -1,0 +1,108 @@
+//! A cluster made of objects at hand.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use kthena_bridge_api::child::ChildKind;
+use kthena_bridge_api::gateway::{Gateway, GatewayClass};
+use kthena_bridge_api::kthena::{ModelServer, ModelServing};
+use kube::core::ObjectMeta;
+
+use super::{Child, Cluster, Pod, Route, RouteKey};
+
+/// A cluster made of objects at hand: what `render` sees, and tests.
+#[derive(Clone, Debug, Default)]
+pub struct Objects {
+    /// ModelServings.
+    pub servings: Vec<Arc<ModelServing>>,
+    /// ModelServers.
+    pub servers: Vec<Arc<ModelServer>>,
+    /// Pods.
+    pub pods: Vec<Arc<Pod>>,
+    /// Gateways.
+    pub gateways: Vec<Arc<Gateway>>,
+    /// GatewayClasses.
+    pub gateway_classes: Vec<Arc<GatewayClass>>,
+    /// Labels of namespaces.
+    pub namespaces: HashMap<String, BTreeMap<String, String>>,
+    /// HTTPRoutes, ours or not.
+    pub routes: Vec<Arc<Route>>,
+    /// Objects that we manage.
+    pub children: HashMap<(ChildKind, String, String), Arc<Child>>,
+    /// Kinds that are not served.
+    pub missing: Vec<ChildKind>,
+    /// The version that the InferencePool CRD says.
+    pub inference_extension: Option<String>,
+}
+
+fn is_called(metadata: &ObjectMeta, namespace: &str, name: &str) -> bool {
+    metadata.name.as_deref() == Some(name)
+        && metadata.namespace.as_deref().unwrap_or_default() == namespace
+}
+
+impl Cluster for Objects {
+    fn serving(&self, namespace: &str, name: &str) -> Option<Arc<ModelServing>> {
+        self.servings
+            .iter()
+            .find(|o| is_called(&o.metadata, namespace, name))
+            .cloned()
+    }
+    fn server(&self, namespace: &str, name: &str) -> Option<Arc<ModelServer>> {
+        self.servers
+            .iter()
+            .find(|o| is_called(&o.metadata, namespace, name))
+            .cloned()
+    }
+    fn pods(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<Arc<Pod>> {
+        let here =
+            |p: &&Arc<Pod>| p.metadata.namespace.as_deref() == Some(namespace) && p.has(labels);
+        self.pods.iter().filter(here).cloned().collect()
+    }
+    fn gateway(&self, namespace: &str, name: &str) -> Option<Arc<Gateway>> {
+        self.gateways
+            .iter()
+            .find(|o| is_called(&o.metadata, namespace, name))
+            .cloned()
+    }
+    fn gateways_in(&self, namespace: &str) -> Vec<Arc<Gateway>> {
+        let here = |g: &&Arc<Gateway>| g.metadata.namespace.as_deref() == Some(namespace);
+        self.gateways.iter().filter(here).cloned().collect()
+    }
+    fn gateway_class(&self, name: &str) -> Option<Arc<GatewayClass>> {
+        self.gateway_classes
+            .iter()
+            .find(|o| is_called(&o.metadata, "", name))
+            .cloned()
+    }
+    fn namespace_labels(&self, name: &str) -> Option<BTreeMap<String, String>> {
+        self.namespaces.get(name).cloned()
+    }
+    fn routes(&self, key: &RouteKey) -> Vec<Arc<Route>> {
+        self.routes
+            .iter()
+            .filter(|r| r.keys().contains(key))
+            .cloned()
+            .collect()
+    }
+    fn route(&self, namespace: &str, name: &str) -> Option<Arc<Route>> {
+        self.routes
+            .iter()
+            .find(|o| is_called(&o.metadata, namespace, name))
+            .cloned()
+    }
+    fn child(&self, kind: ChildKind, namespace: &str, name: &str) -> Option<Arc<Child>> {
+        self.children
+            .get(&(kind, namespace.to_owned(), name.to_owned()))
+            .cloned()
+    }
+    fn children_of(&self, owner: &str) -> Vec<Arc<Child>> {
+        let owned = |c: &&Arc<Child>| c.owners().iter().any(|o| o.uid == owner);
+        self.children.values().filter(owned).cloned().collect()
+    }
+    fn serves(&self, kind: ChildKind) -> bool {
+        !self.missing.contains(&kind)
+    }
+    fn inference_extension_version(&self) -> Option<String> {
+        self.inference_extension.clone()
+    }
+}

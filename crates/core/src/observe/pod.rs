@@ -1,0 +1,230 @@
+//! Pods: whether they are ready, what they serve, and what they wait for.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod as Whole};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::core::{ApiResource, ObjectMeta};
+use serde::{Deserialize, Deserializer};
+
+use super::reduced;
+
+/// The container that Kthena puts beside every engine. What it serves are metrics and downloads.
+const RUNTIME: &str = "runtime";
+
+/// A pod, as far as it is looked at.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pod {
+    /// Its metadata, reduced to name, namespace, uid, resource version and labels.
+    pub metadata: ObjectMeta,
+    /// Whether it is ready and not on its way out.
+    pub ready: bool,
+    /// The ports that it serves on, as far as it shows: those that its readiness is probed at, else those
+    /// that it declares. Empty when it shows nothing.
+    pub ports: Vec<u16>,
+    /// What keeps it from running, in words that do not change while it does.
+    pub stuck: Option<String>,
+}
+
+impl Pod {
+    /// Whether it carries all of these labels.
+    pub fn has(&self, labels: &BTreeMap<String, String>) -> bool {
+        let own = self.metadata.labels.as_ref();
+        labels
+            .iter()
+            .all(|(k, v)| own.and_then(|own| own.get(k)) == Some(v))
+    }
+}
+
+impl<'de> Deserialize<'de> for Pod {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let whole = Whole::deserialize(deserializer)?;
+        let ending = whole.metadata.deletion_timestamp.is_some();
+        Ok(Self {
+            ready: !ending && condition(&whole, "Ready") == Some("True"),
+            ports: ports(&whole),
+            stuck: if ending { None } else { stuck(&whole) },
+            metadata: reduced(whole.metadata),
+        })
+    }
+}
+
+fn condition<'a>(pod: &'a Whole, type_: &str) -> Option<&'a str> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    conditions
+        .iter()
+        .find(|c| c.type_ == type_)
+        .map(|c| c.status.as_str())
+}
+
+fn ports(pod: &Whole) -> Vec<u16> {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let engines: Vec<&Container> = containers.filter(|c| c.name != RUNTIME).collect();
+    let probed: Vec<u16> = engines.iter().filter_map(|c| probed_port(c)).collect();
+    if !probed.is_empty() {
+        return probed;
+    }
+    let declared = engines.iter().flat_map(|c| c.ports.iter().flatten());
+    let tcp = declared.filter(|p| p.protocol.as_deref().unwrap_or("TCP") == "TCP");
+    tcp.filter_map(|p| u16::try_from(p.container_port).ok())
+        .collect()
+}
+
+/// Where an HTTP or TCP probe asks whether the container is ready.
+fn probed_port(container: &Container) -> Option<u16> {
+    let probe = container.readiness_probe.as_ref()?;
+    let port = match (&probe.http_get, &probe.tcp_socket) {
+        (Some(http), _) => &http.port,
+        (None, Some(tcp)) => &tcp.port,
+        (None, None) => return None,
+    };
+    let number = match port {
+        IntOrString::Int(number) => *number,
+        IntOrString::String(name) => {
+            let mut ports = container.ports.iter().flatten();
+            ports
+                .find(|p| p.name.as_ref() == Some(name))?
+                .container_port
+        }
+    };
+    u16::try_from(number).ok()
+}
+
+fn stuck(pod: &Whole) -> Option<String> {
+    if condition(pod, "PodScheduled") == Some("False") {
+        return Some("it cannot be scheduled: no node has room for it, or fits it".to_owned());
+    }
+    let status = pod.status.as_ref()?;
+    let containers = status
+        .init_container_statuses
+        .iter()
+        .chain(&status.container_statuses)
+        .flatten();
+    containers.into_iter().find_map(container_stuck)
+}
+
+/// A container that crashes goes through waiting, running and ended all the time: what is told of it is
+/// how it ended last.
+fn container_stuck(status: &ContainerStatus) -> Option<String> {
+    if status.ready {
+        return None;
+    }
+    let state = status.state.as_ref();
+    let waits_for = state
+        .and_then(|s| s.waiting.as_ref())
+        .and_then(|w| w.reason.as_deref());
+    if let Some("ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull") =
+        waits_for
+    {
+        return Some(format!("the image {} cannot be pulled", status.image));
+    }
+    let ended = state.and_then(|s| s.terminated.as_ref());
+    let ended = ended.or_else(|| {
+        status
+            .last_state
+            .as_ref()
+            .and_then(|s| s.terminated.as_ref())
+    });
+    if let Some(ended) =
+        ended.filter(|_| status.restart_count > 0 || waits_for == Some("CrashLoopBackOff"))
+    {
+        return Some(format!(
+            "its container {} keeps ending with exit code {}; see its log",
+            status.name, ended.exit_code
+        ));
+    }
+    match waits_for {
+        None | Some("ContainerCreating" | "PodInitializing") => None,
+        Some(reason) => Some(format!("its container {} waits: {reason}", status.name)),
+    }
+}
+
+impl kube::Resource for Pod {
+    type DynamicType = ApiResource;
+    type Scope = kube::core::NamespaceResourceScope;
+    fn kind(dt: &ApiResource) -> Cow<'_, str> {
+        dt.kind.as_str().into()
+    }
+    fn group(dt: &ApiResource) -> Cow<'_, str> {
+        dt.group.as_str().into()
+    }
+    fn version(dt: &ApiResource) -> Cow<'_, str> {
+        dt.version.as_str().into()
+    }
+    fn plural(dt: &ApiResource) -> Cow<'_, str> {
+        dt.plural.as_str().into()
+    }
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(spec: &Value, status: &Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec, "status": status}))
+            .unwrap()
+    }
+
+    #[test]
+    fn the_port_that_readiness_is_probed_at_counts_before_those_that_are_declared() {
+        let runtime = json!({"name": "runtime", "ports": [{"containerPort": 8100}],
+            "readinessProbe": {"httpGet": {"path": "/health", "port": 8100}}});
+        let mut engine = json!({"name": "engine", "ports": [{"containerPort": 1234}, {"name": "web", "containerPort": 8000}]});
+        let ports =
+            |engine: &Value| pod(&json!({"containers": [runtime, engine]}), &json!({})).ports;
+        assert_eq!(ports(&engine), [1234, 8000]);
+        engine["readinessProbe"] = json!({"httpGet": {"port": "web"}});
+        assert_eq!(ports(&engine), [8000]);
+        engine["readinessProbe"] = json!({"tcpSocket": {"port": 8001}});
+        assert_eq!(ports(&engine), [8001]);
+        assert_eq!(
+            ports(&json!({"name": "engine"})),
+            Vec::<u16>::new(),
+            "nothing shows it"
+        );
+    }
+
+    #[test]
+    fn what_keeps_a_pod_from_running_is_told_in_steady_words() {
+        let stuck = |status: Value| pod(&json!({"containers": []}), &status).stuck;
+        let container = |state: Value, restarts: i32| {
+            json!({"containerStatuses": [{"name": "epp", "image": "i:1", "imageID": "", "ready": false,
+                "restartCount": restarts, "state": state,
+                "lastState": {"terminated": {"exitCode": 2, "reason": "Error"}}}]})
+        };
+        for reason in ["ErrImagePull", "ImagePullBackOff"] {
+            let told = stuck(container(json!({"waiting": {"reason": reason}}), 0)).unwrap();
+            assert_eq!(told, "the image i:1 cannot be pulled");
+        }
+        let crashing = [
+            json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}),
+            json!({"running": {}}),
+            json!({"terminated": {"exitCode": 2}}),
+        ];
+        for state in crashing {
+            let told = stuck(container(state, 3)).unwrap();
+            assert_eq!(
+                told,
+                "its container epp keeps ending with exit code 2; see its log"
+            );
+        }
+        assert_eq!(
+            stuck(container(
+                json!({"waiting": {"reason": "ContainerCreating"}}),
+                0
+            )),
+            None
+        );
+        let unscheduled = json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]});
+        assert!(stuck(unscheduled).unwrap().contains("scheduled"));
+    }
+}

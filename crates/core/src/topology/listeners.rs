@@ -1,0 +1,134 @@
+//! Which listeners of a Gateway take a route of a namespace, and for which hosts.
+//! <https://gateway-api.sigs.k8s.io/reference/spec/#allowedroutes>
+
+use kthena_bridge_api::condition::Reason;
+use kthena_bridge_api::gateway::{self, Gateway, Listener};
+use kube::core::{Selector, SelectorExt as _};
+
+use super::NotAccepted;
+use crate::exposure::GatewayRef;
+use crate::hostname;
+use crate::observe::Cluster;
+
+/// The listeners that a reference means: the one that it names, or all.
+pub(crate) fn of<'a>(
+    gateway: &'a Gateway,
+    name: Option<&'a str>,
+) -> impl Iterator<Item = &'a Listener> {
+    gateway
+        .spec
+        .listeners
+        .iter()
+        .filter(move |listener| name.is_none_or(|name| listener.name == name))
+}
+
+/// Whether HTTPRoutes can be attached to a listener of this protocol.
+pub(crate) fn speaks_http(listener: &Listener) -> bool {
+    matches!(listener.protocol.as_str(), "HTTP" | "HTTPS")
+}
+
+/// Checks that a route of `namespace` for these hosts can be attached before it is.
+pub(super) fn admit(
+    reference: &GatewayRef,
+    gateway: &Gateway,
+    namespace: &str,
+    hostnames: &[String],
+    cluster: &impl Cluster,
+) -> Result<(), NotAccepted> {
+    let called = format!("Gateway {}/{}", reference.namespace, reference.name);
+    let refuse = |reason, message| Err(NotAccepted { reason, message });
+    let listeners: Vec<&Listener> = of(gateway, reference.listener.as_deref()).collect();
+    if listeners.is_empty() {
+        let names: Vec<&str> = gateway
+            .spec
+            .listeners
+            .iter()
+            .map(|l| l.name.as_str())
+            .collect();
+        let message = format!(
+            "{called} has no listener {}; it has {}: name one of them in kthena-bridge.io/gateway, or none \
+             for all",
+            reference.listener.as_deref().unwrap_or_default(),
+            names.join(", ")
+        );
+        return refuse(Reason::ListenerNotFound, message);
+    }
+    let mut closed = Vec::new();
+    let mut other_hosts = Vec::new();
+    for listener in listeners {
+        match allows(listener, gateway, namespace, cluster) {
+            Err(why) => closed.push(format!("listener {} {why}", listener.name)),
+            Ok(()) if serves_any(listener, hostnames) => return Ok(()),
+            Ok(()) => other_hosts.push(format!(
+                "listener {} serves {}",
+                listener.name,
+                listener.hostname.as_deref().unwrap_or_default()
+            )),
+        }
+    }
+    if other_hosts.is_empty() {
+        let message = format!(
+            "{called} takes no HTTPRoute of namespace {namespace}: {}",
+            closed.join("; ")
+        );
+        return refuse(Reason::NotAllowedByListeners, message);
+    }
+    let message = format!(
+        "{called} serves none of the hosts {}: {}; change kthena-bridge.io/hostnames or the listener",
+        hostnames.join(", "),
+        other_hosts.join("; ")
+    );
+    refuse(Reason::HostnameNotAllowed, message)
+}
+
+fn serves_any(listener: &Listener, hostnames: &[String]) -> bool {
+    let own = listener.hostname.as_deref().unwrap_or_default();
+    hostnames.is_empty()
+        || hostnames
+            .iter()
+            .any(|host| hostname::intersection(own, host).is_some())
+}
+
+/// Whether a listener takes HTTPRoutes of a namespace; why not, as the end of a sentence.
+fn allows(
+    listener: &Listener,
+    gateway: &Gateway,
+    namespace: &str,
+    cluster: &impl Cluster,
+) -> Result<(), String> {
+    if !speaks_http(listener) {
+        return Err(format!(
+            "has the protocol {}, and HTTPRoutes need HTTP or HTTPS",
+            listener.protocol
+        ));
+    }
+    let kinds = &listener.allowed_routes.kinds;
+    let is_http_route = |kind: &gateway::RouteGroupKind| {
+        kind.kind == "HTTPRoute"
+            && kind.group.as_deref().unwrap_or(gateway::GROUP) == gateway::GROUP
+    };
+    if !kinds.is_empty() && !kinds.iter().any(is_http_route) {
+        return Err("does not have HTTPRoute in allowedRoutes.kinds".to_owned());
+    }
+    let allowed = &listener.allowed_routes.namespaces;
+    let own = gateway.metadata.namespace.as_deref() == Some(namespace);
+    match allowed.from.as_deref() {
+        Some("All") => Ok(()),
+        None | Some("Same") if own => Ok(()),
+        None | Some("Same") => Err("has allowedRoutes.namespaces.from: Same".to_owned()),
+        Some("Selector") => {
+            let selector = allowed.selector.clone().unwrap_or_default();
+            let labels = cluster.namespace_labels(namespace).unwrap_or_default();
+            match Selector::try_from(selector) {
+                Ok(selector) if selector.matches(&labels) => Ok(()),
+                Ok(_) => Err(format!(
+                    "has an allowedRoutes.namespaces.selector that the labels of namespace {namespace} do not fit"
+                )),
+                Err(error) => Err(format!(
+                    "has an allowedRoutes.namespaces.selector that is not valid: {error}"
+                )),
+            }
+        }
+        Some(other) => Err(format!("has allowedRoutes.namespaces.from: {other}")),
+    }
+}
