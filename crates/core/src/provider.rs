@@ -15,6 +15,12 @@ pub struct Provider {
     pub asks_picker: bool,
     /// It accepts `rules[].timeouts` in an HTTPRoute.
     pub timeouts: bool,
+    /// It matches headers.
+    pub headers: bool,
+    /// What it takes as the replacement that cuts a path prefix off.
+    pub no_prefix: &'static str,
+    /// The only GatewayClass that it serves, where its name matters.
+    pub class: Option<&'static str>,
     /// It writes statuses.
     pub reports: bool,
     /// What its users should know, as part of a condition's message.
@@ -28,6 +34,9 @@ const USUAL: Provider = Provider {
     objects: &[],
     asks_picker: true,
     timeouts: true,
+    headers: true,
+    no_prefix: "/",
+    class: None,
     reports: true,
     note: None,
 };
@@ -92,12 +101,20 @@ pub const NGINX: Provider = Provider {
     ..USUAL
 };
 
-/// Kthena's own router. It chooses among the pods by itself, and writes no status at all.
+/// Kthena's own router. It chooses among the pods by itself, and writes no status at all. What it does
+/// with a route was seen on v1.0.0: it joins the replacement of a prefix and the rest of the path as they
+/// are, skips matches with headers, and knows its class by the name.
 pub const KTHENA_ROUTER: Provider = Provider {
     name: "kthena-router",
     controller_names: &["volcano.sh/kthena-router"],
     asks_picker: false,
+    headers: false,
+    no_prefix: "",
+    class: Some("kthena-router"),
     reports: false,
+    note: Some(
+        "kthena-router has no request timeout, and of routes with nested paths it takes any",
+    ),
     ..USUAL
 };
 

@@ -5,6 +5,7 @@ use kthena_bridge_api::gateway;
 use serde_json::{Value, json};
 
 use super::Input;
+use crate::provider;
 
 /// The header into which the body's model name is copied.
 /// <https://gateway-api-inference-extension.sigs.k8s.io/guides/serve-multiple-genai-models/>
@@ -61,9 +62,16 @@ fn rule(input: &Input<'_>) -> Value {
         }],
     });
     if input.exposure.path != "/" {
+        // Both mean the same, but not to everyone: the one that somebody needs is taken.
+        let usual = provider::GENERIC.no_prefix;
+        let gateways = input.topology.gateways.iter();
+        let replacement = gateways
+            .map(|g| g.provider.no_prefix)
+            .find(|p| *p != usual)
+            .unwrap_or(usual);
         rule["filters"] = json!([{
             "type": "URLRewrite",
-            "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}},
+            "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": replacement}},
         }]);
     }
     if input.topology.gateways.iter().all(|g| g.provider.timeouts) {

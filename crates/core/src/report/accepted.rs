@@ -1,5 +1,7 @@
 //! Whether the request is valid, allowed and ours to serve.
 
+use std::fmt::Write as _;
+
 use kthena_bridge_api::condition::Reason;
 
 use super::{Cause, Outcome, Verdict};
@@ -91,7 +93,6 @@ fn served_at(exposure: &Exposure, topology: &Topology) -> String {
         message.push_str("; ");
         message.push_str(note);
     }
-    let ignores_picker = topology.gateways.iter().any(|g| !g.provider.asks_picker);
     let unserved: Vec<&str> = match &exposure.model_names {
         Some(names) => names.iter().map(String::as_str).collect(),
         None => vec![topology.owner.name.as_str()],
@@ -100,9 +101,18 @@ fn served_at(exposure: &Exposure, topology: &Topology) -> String {
         .into_iter()
         .filter(|name| !topology.served_names.iter().any(|served| served == name))
         .collect();
-    if ignores_picker && !unserved.is_empty() && !topology.served_names.is_empty() {
-        message.push_str("; this Gateway rewrites no names, so it does not serve ");
-        message.push_str(&unserved.join(", "));
+    let no_picker = topology.gateways.iter().find(|g| !g.provider.asks_picker);
+    if let Some(gateway) = no_picker
+        && !unserved.is_empty()
+        && !topology.served_names.is_empty()
+    {
+        let _ = write!(
+            message,
+            "; Gateway {}/{} rewrites no names, so it does not serve {}",
+            gateway.reference.namespace,
+            gateway.reference.name,
+            unserved.join(", ")
+        );
     }
     message
 }

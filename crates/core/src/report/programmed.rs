@@ -414,6 +414,17 @@ impl<'a> Attached<'a> {
                 format!("{} does not exist", self.name()),
             ));
         };
+        let class = gateway.spec.gateway_class_name.as_str();
+        if let Some(only) = self.provider.class.filter(|only| *only != class) {
+            return Err(Verdict::new(
+                Reason::GatewayNotProgrammed,
+                format!(
+                    "{} has the GatewayClass {class}, and {} serves only the class {only}",
+                    self.name(),
+                    self.provider.name
+                ),
+            ));
+        }
         if !self.provider.reports {
             return Ok(());
         }

@@ -5,6 +5,7 @@ mod served_name;
 
 use std::collections::BTreeMap;
 
+use kthena_bridge_api::annotation;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::condition::Reason;
 use kthena_bridge_api::gateway::Gateway;
@@ -128,7 +129,7 @@ impl Topology {
 
         let gateways = gateways(exposure, &owner, route.as_deref(), cluster)?
             .into_iter()
-            .map(|reference| attached(reference, &owner.namespace, &exposure.hostnames, cluster))
+            .map(|reference| attached(reference, &owner.namespace, exposure, cluster))
             .collect::<Result<_, _>>()?;
 
         let activated = route.is_some()
@@ -379,7 +380,7 @@ fn gateways(
 fn attached(
     reference: GatewayRef,
     namespace: &str,
-    hostnames: &[String],
+    exposure: &Exposure,
     cluster: &impl Cluster,
 ) -> Result<AttachedGateway, NotAccepted> {
     let Some(gateway) = cluster.gateway(&reference.namespace, &reference.name) else {
@@ -391,9 +392,29 @@ fn attached(
             ),
         });
     };
-    listeners::admit(&reference, &gateway, namespace, hostnames, cluster)?;
+    listeners::admit(
+        &reference,
+        &gateway,
+        namespace,
+        &exposure.hostnames,
+        cluster,
+    )?;
+    let provider = provider_of(&gateway, cluster);
+    if exposure.match_model && !provider.headers {
+        return Err(NotAccepted {
+            reason: Reason::InvalidAnnotation,
+            message: format!(
+                "annotation {}: \"true\" does not work on Gateway {}/{}, since {} does not match headers; \
+                 remove it, and tell Models apart by kthena-bridge.io/path or kthena-bridge.io/hostnames",
+                annotation::MATCH_MODEL,
+                reference.namespace,
+                reference.name,
+                provider.name
+            ),
+        });
+    }
     Ok(AttachedGateway {
-        provider: provider_of(&gateway, cluster),
+        provider,
         reference,
     })
 }

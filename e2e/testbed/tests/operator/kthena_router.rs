@@ -28,18 +28,23 @@ async fn install(bed: &TestBed) {
         .await;
 }
 
-async fn ask_router(bed: &TestBed, router: SocketAddrV4, model: &str) -> Result<Answer, String> {
+async fn ask_router(
+    bed: &TestBed,
+    router: SocketAddrV4,
+    path: &str,
+    model: &str,
+) -> Result<Answer, String> {
     let question =
         json!({"model": model, "messages": [{"role": "user", "content": "Who are you?"}]});
-    let url = format!("http://{router}/v1/chat/completions");
+    let url = format!("http://{router}{path}/v1/chat/completions");
     bed.post(&url, &[], &question).await
 }
 
 /// Asks until a pod answers: nobody says when the router has a route.
-async fn wait_for_router(bed: &TestBed, router: SocketAddrV4, model: &str) -> Answer {
+async fn wait_for_router(bed: &TestBed, router: SocketAddrV4, path: &str, model: &str) -> Answer {
     let what = format!("the router at {router} answers {model} with 200");
     let looked = bed.wait_for(&what, LIMIT, async || {
-        let answer = ask_router(bed, router, model).await?;
+        let answer = ask_router(bed, router, path, model).await?;
         if answer.status == 200 {
             Ok(answer)
         } else {
@@ -54,10 +59,15 @@ async fn wait_for_router(bed: &TestBed, router: SocketAddrV4, model: &str) -> An
 }
 
 /// The router serves the served name with the Model's own pod, and does not serve the Model's name.
-async fn assert_served_by_router(bed: &TestBed, router: SocketAddrV4, model: &Model<'_>) {
-    let answer = wait_for_router(bed, router, SERVED).await;
+async fn assert_served_by_router(
+    bed: &TestBed,
+    router: SocketAddrV4,
+    path: &str,
+    model: &Model<'_>,
+) {
+    let answer = wait_for_router(bed, router, path, SERVED).await;
     assert_eq!(answer.served_by(), Some(POD), "{answer:?}");
-    let answer = ask_router(bed, router, model.name()).await.unwrap();
+    let answer = ask_router(bed, router, path, model.name()).await.unwrap();
     assert_eq!(answer.status, 404, "{answer:?}");
     assert!(
         answer.body.contains(REFUSED_BY_POD),
@@ -93,7 +103,7 @@ async fn a_model_on_kthenas_router_answers_with_its_own_pod_and_without_an_endpo
     let model = namespace.model("demo").await.unwrap();
     model.expose("kthenas-gateway", &[]).await.unwrap();
 
-    assert_served_by_router(&bed, router, &model).await;
+    assert_served_by_router(&bed, router, "", &model).await;
     assert_eq!(
         kinds(&model).await,
         [ChildKind::InferencePool, ChildKind::HTTPRoute]
@@ -124,18 +134,56 @@ async fn a_model_on_istio_and_on_kthenas_router_answers_on_both() {
         .unwrap();
     let model = namespace.model("demo").await.unwrap();
     model
-        .expose("inference-gateway,kthenas-gateway", &[])
+        .expose(
+            "inference-gateway,kthenas-gateway",
+            &[("path", Some("/models/demo"))],
+        )
         .await
         .unwrap();
 
     for name in ["demo", SERVED] {
-        let answer = wait_for_answer(&bed, istio, "", name, 200).await;
+        let answer = wait_for_answer(&bed, istio, "/models/demo", name, 200).await;
         assert_eq!(answer.served_by(), Some(POD), "{answer:?}");
     }
-    assert_served_by_router(&bed, router, &model).await;
+    assert_served_by_router(&bed, router, "/models/demo", &model).await;
     let kinds = kinds(&model).await;
     assert!(
         kinds.contains(&ChildKind::Deployment),
         "Istio needs an endpoint picker: {kinds:?}"
+    );
+}
+
+/// The router knows its class by the name.
+#[tokio::test]
+async fn a_gateway_of_another_class_of_the_router_serves_nothing() {
+    let bed = bed().await;
+    let namespace = bed.namespace("class").await.unwrap();
+    let class = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
+        "metadata": {"name": "not-kthena-router"}, "spec": {"controllerName": "volcano.sh/kthena-router"}});
+    namespace.apply(&class.to_string()).await.unwrap();
+    let gateway = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+        "metadata": {"name": "nobodys"}, "spec": {"gatewayClassName": "not-kthena-router",
+        "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}});
+    namespace.apply(&gateway.to_string()).await.unwrap();
+    let model = namespace.model("demo").await.unwrap();
+    let annotations = [
+        ("expose", Some("true")),
+        ("gateway", Some("nobodys")),
+        ("match-model", Some("true")),
+    ];
+    model.annotate(&annotations).await.unwrap();
+    model
+        .wait_for_reason("Accepted", "InvalidAnnotation")
+        .await
+        .unwrap();
+    model.annotate(&[("match-model", None)]).await.unwrap();
+    let told = model
+        .wait_for_reason("Programmed", "GatewayNotProgrammed")
+        .await
+        .unwrap();
+    assert!(
+        told.message.contains("not-kthena-router"),
+        "{}",
+        told.message
     );
 }
