@@ -1,4 +1,4 @@
-//! The two conditions that kthena-bridge writes on a Model, and every reason that they can have.
+//! The conditions that kthena-bridge writes on a Model, and every reason that they can have.
 
 use std::fmt;
 
@@ -11,17 +11,20 @@ pub enum ConditionType {
     ///
     /// Stricter than the condition of the same name in Gateway API, which speaks of configuration only.
     Programmed,
+    /// A request through the Gateway was answered. Only where the operator is configured to send one.
+    Reachable,
 }
 
 impl ConditionType {
     /// Every condition type of ours, in the order in which they are written.
-    pub const ALL: [Self; 2] = [Self::Accepted, Self::Programmed];
+    pub const ALL: [Self; 3] = [Self::Accepted, Self::Programmed, Self::Reachable];
 
     /// As it stands in `status.conditions[].type`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "Accepted",
             Self::Programmed => "Programmed",
+            Self::Reachable => "Reachable",
         }
     }
 }
@@ -146,6 +149,19 @@ reasons! {
     Programmed Unknown Pending,
     /// This gateway never reports, or has not for 30 seconds.
     Programmed Unknown NotReported,
+
+    /// A request was answered.
+    Reachable True Reachable,
+    /// A request was answered with an error.
+    Reachable False RequestFailed,
+    /// No request was sent yet.
+    Reachable Unknown NotRequested,
+    /// The Gateway's address cannot be connected to from the operator.
+    Reachable Unknown ConnectionFailed,
+    /// The listener's certificate is not one that the operator trusts.
+    Reachable Unknown CertificateNotTrusted,
+    /// The Gateway wants to know who asks.
+    Reachable Unknown AuthenticationRequired,
 }
 
 impl fmt::Display for Reason {

@@ -14,6 +14,7 @@ use crate::event::Events;
 use crate::interest::Interests;
 use crate::metrics::Metrics;
 use crate::observe::Caches;
+use crate::reachable::Prober;
 use crate::retry::Retries;
 use crate::status::Publisher;
 use crate::watch::Queue;
@@ -36,6 +37,8 @@ pub(crate) struct Context {
     pub(crate) publisher: Publisher,
     /// Publishes Events.
     pub(crate) events: Events,
+    /// Sends requests through the Gateways, where that is configured.
+    pub(crate) prober: Option<Prober>,
     /// What failed.
     pub(crate) retries: Retries<ObjectRef<ModelBooster>>,
     /// What is counted.
@@ -51,6 +54,7 @@ impl Context {
         queue: Queue,
     ) -> Self {
         let (caches, metrics) = (Arc::<Caches>::default(), Arc::<Metrics>::default());
+        let prober = Prober::new(&config.reachable, queue.clone());
         let claims = Arc::new(Claims::new(Arc::clone(&caches), queue));
         Self {
             writer: Writer::new(
@@ -66,6 +70,7 @@ impl Context {
             models,
             caches,
             claims,
+            prober,
             events,
             metrics,
         }
@@ -82,5 +87,8 @@ impl Context {
         self.claims.release(model, &Names::of(&model.name).model);
         self.interests.forget(model);
         self.retries.forget(model);
+        if let Some(prober) = &self.prober {
+            prober.forget(model);
+        }
     }
 }

@@ -83,7 +83,7 @@ fn of(transition: &Transition) -> Option<Event> {
     let was_true = transition.was.as_deref() == Some(Status::True.as_str());
     let type_ = match (verdict.reason.condition(), verdict.reason.status()) {
         (ConditionType::Programmed, Status::True) => EventType::Normal,
-        (ConditionType::Programmed, _) if was_true => EventType::Warning,
+        (ConditionType::Programmed | ConditionType::Reachable, _) if was_true => EventType::Warning,
         (ConditionType::Accepted, Status::False) => EventType::Warning,
         _ => return None,
     };
@@ -100,6 +100,7 @@ fn action(reason: Reason) -> &'static str {
     match reason.condition() {
         ConditionType::Accepted => "Accept",
         ConditionType::Programmed => "Program",
+        ConditionType::Reachable => "Request",
     }
 }
 

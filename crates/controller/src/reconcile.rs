@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_core::names::Names;
+use kthena_bridge_core::observe::Cluster as _;
+use kthena_bridge_core::reachable;
 use kthena_bridge_core::report::{self, Outcome};
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
@@ -79,7 +82,18 @@ async fn publish(
     outcome: Outcome<'_>,
     cx: &Context,
 ) -> Result<Action, Error> {
-    let report = report::conditions(model, outcome, &*cx.caches, Timestamp::now());
+    let mut report = report::conditions(model, outcome, &*cx.caches, Timestamp::now());
+    if let Some(prober) = &cx.prober {
+        let object = ObjectRef::from_obj(&**model);
+        let route = cx.caches.route(
+            object.namespace.as_deref().unwrap_or_default(),
+            &Names::of(&object.name).model,
+        );
+        let targets = route
+            .map(|route| reachable::targets(&route, &*cx.caches))
+            .unwrap_or_default();
+        report.reachable = Some(prober.verdict(&object, targets));
+    }
     let transitions = cx.publisher.publish(model, &report).await?;
     cx.events.tell(model, &transitions);
     let resync = jittered(RESYNC);

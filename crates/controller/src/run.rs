@@ -103,11 +103,18 @@ pub async fn run(
             .for_each(async |result| finished(result, &cx))
             .await;
     };
+    let probing = async {
+        match &cx.prober {
+            Some(prober) => prober.run().await,
+            None => std::future::pending().await,
+        }
+    };
     // Everything else ends when the reconciles that were under way have.
     tokio::select! {
         () = reconciling => {}
         () = Arc::clone(&watches).run() => {}
         () = publish_events => {}
+        () = probing => {}
         () = health::serve(listener, Arc::clone(&cx), Arc::clone(&watches)) => {}
     }
     watches.stop();

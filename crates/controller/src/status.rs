@@ -58,8 +58,11 @@ impl Publisher {
         report: &Report,
     ) -> Result<Vec<Transition>, Error> {
         let current = self.current(model);
-        let verdicts = [&report.accepted, &report.programmed];
-        let wanted = verdicts.map(|verdict| condition(verdict, model, &current));
+        let verdicts: Vec<&Verdict> = report.verdicts().collect();
+        let wanted: Vec<Condition> = verdicts
+            .iter()
+            .map(|verdict| condition(verdict, model, &current))
+            .collect();
         let is = |old: &Condition, new: &Condition| {
             (
                 &old.type_,
@@ -75,14 +78,16 @@ impl Publisher {
                 new.observed_generation,
             )
         };
-        if wanted
-            .iter()
-            .all(|new| current.iter().any(|old| is(old, new)))
-        {
+        // One that is no longer wanted goes with the next apply.
+        let surplus = |old: &&Condition| {
+            owns(model, &old.type_) && wanted.iter().all(|new| new.type_ != old.type_)
+        };
+        let is_there = |new: &Condition| current.iter().any(|old| is(old, new));
+        if wanted.iter().all(is_there) && current.iter().find(surplus).is_none() {
             return Ok(Vec::new());
         }
         let answer = self.apply(model, &wanted).await?;
-        self.remember(model, wanted.to_vec(), answer);
+        self.remember(model, wanted.clone(), answer);
         let mut transitions = Vec::new();
         for (verdict, new) in verdicts.into_iter().zip(&wanted) {
             let old = current.iter().find(|old| old.type_ == new.type_);

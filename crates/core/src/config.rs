@@ -1,5 +1,7 @@
 //! The operator's configuration: what holds for every Model that does not say otherwise.
 
+use std::num::NonZeroU32;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +58,8 @@ pub struct Config {
     pub cluster_domain: String,
     /// The endpoint pickers that are run.
     pub endpoint_picker: EndpointPickerConfig,
+    /// Requests through the Gateways, for the condition `Reachable`.
+    pub reachable: ReachableConfig,
 }
 
 impl Default for Config {
@@ -68,6 +72,7 @@ impl Default for Config {
             failure_mode: FailureMode::default(),
             cluster_domain: "cluster.local".to_owned(),
             endpoint_picker: EndpointPickerConfig::default(),
+            reachable: ReachableConfig::default(),
         }
     }
 }
@@ -93,6 +98,26 @@ impl Default for EndpointPickerConfig {
             cluster_role: "kthena-bridge-endpoint-picker".to_owned(),
             cpu: "100m".to_owned(),
             memory: "128Mi".to_owned(),
+        }
+    }
+}
+
+/// Requests through the Gateways, for the condition `Reachable`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ReachableConfig {
+    /// Whether they are sent.
+    pub enabled: bool,
+    /// Seconds between two requests for a Model, 1 or more.
+    #[schemars(range(min = 1))]
+    pub interval_seconds: NonZeroU32,
+}
+
+impl Default for ReachableConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            interval_seconds: NonZeroU32::MIN.saturating_add(59),
         }
     }
 }

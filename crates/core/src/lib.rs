@@ -15,6 +15,7 @@ pub mod observe;
 pub mod ownership;
 pub mod plan;
 pub mod provider;
+pub mod reachable;
 pub mod report;
 pub mod topology;
 

@@ -4,6 +4,10 @@ use kthena_bridge_api::child::ChildKind;
 
 /// An implementation of Gateway API.
 #[derive(Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a row of a table, and each is a column"
+)]
 pub struct Provider {
     /// Its name, as `--provider` takes it.
     pub name: &'static str,

@@ -199,7 +199,7 @@ impl Model<'_> {
             let conditions = model.status.unwrap_or_default().conditions;
             let ours = conditions
                 .iter()
-                .filter(|c| matches!(c.type_.as_str(), "Accepted" | "Programmed"))
+                .filter(|c| matches!(c.type_.as_str(), "Accepted" | "Programmed" | "Reachable"))
                 .count();
             let children = self.children().await?;
             if ours == 0 && children.is_empty() {

@@ -44,8 +44,19 @@ pub struct Report {
     pub accepted: Verdict,
     /// Of what serves.
     pub programmed: Verdict,
+    /// Of a request that was sent, where one is.
+    pub reachable: Option<Verdict>,
     /// When to look again although nothing changes: a silence becomes a reason of its own.
     pub again_in: Option<Duration>,
+}
+
+impl Report {
+    /// The conditions, in the order in which they are written.
+    pub fn verdicts(&self) -> impl Iterator<Item = &Verdict> {
+        [&self.accepted, &self.programmed]
+            .into_iter()
+            .chain(&self.reachable)
+    }
 }
 
 /// How far an exposure got.
@@ -103,6 +114,7 @@ pub fn conditions(
     Report {
         accepted: accepted::verdict(outcome),
         programmed,
+        reachable: None,
         again_in,
     }
 }

@@ -414,8 +414,8 @@ fn attached(
         });
     }
     Ok(AttachedGateway {
-        provider,
         reference,
+        provider,
     })
 }
 

@@ -253,3 +253,34 @@ fn listeners_are_found_by_name_and_by_host() {
         told.message
     );
 }
+
+#[test]
+fn headers_are_not_asked_of_a_gateway_that_skips_them() {
+    let mut cluster = cluster();
+    let router = GatewayClassSpec {
+        controller_name: "volcano.sh/kthena-router".to_owned(),
+    };
+    cluster.gateway_classes = vec![Arc::new(GatewayClass::new("istio", router))];
+    let config = Config {
+        model_header: crate::config::ModelHeader::Provided,
+        ..Config::default()
+    };
+    let annotations = [("expose", "true"), ("match-model", "true")]
+        .map(|(k, v)| (format!("kthena-bridge.io/{k}"), v.to_owned()))
+        .into();
+    let exposure = Exposure::parse("default", "demo", &annotations, &config)
+        .unwrap()
+        .unwrap();
+    let refused = Topology::of(
+        &exposure,
+        &model(&json!({"backend": {"name": "b"}})),
+        &cluster,
+    )
+    .unwrap_err();
+    assert_eq!(refused.reason, Reason::InvalidAnnotation);
+    assert!(
+        refused.message.contains("kthena-bridge.io/match-model"),
+        "{}",
+        refused.message
+    );
+}

@@ -166,17 +166,10 @@ async fn a_gateway_of_another_class_of_the_router_serves_nothing() {
         "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}});
     namespace.apply(&gateway.to_string()).await.unwrap();
     let model = namespace.model("demo").await.unwrap();
-    let annotations = [
-        ("expose", Some("true")),
-        ("gateway", Some("nobodys")),
-        ("match-model", Some("true")),
-    ];
-    model.annotate(&annotations).await.unwrap();
     model
-        .wait_for_reason("Accepted", "InvalidAnnotation")
+        .annotate(&[("expose", Some("true")), ("gateway", Some("nobodys"))])
         .await
         .unwrap();
-    model.annotate(&[("match-model", None)]).await.unwrap();
     let told = model
         .wait_for_reason("Programmed", "GatewayNotProgrammed")
         .await

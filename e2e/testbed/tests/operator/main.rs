@@ -8,6 +8,7 @@
 mod annotations;
 mod drift;
 mod kthena_router;
+mod reachable;
 mod rights;
 mod serve;
 mod stopped;
@@ -203,7 +204,7 @@ async fn kthenas_conditions(model: &Model<'_>) -> Vec<String> {
         .conditions;
     let kthenas = conditions
         .into_iter()
-        .filter(|c| !matches!(c.type_.as_str(), "Accepted" | "Programmed"));
+        .filter(|c| !matches!(c.type_.as_str(), "Accepted" | "Programmed" | "Reachable"));
     kthenas
         .filter(|c| c.status == "True")
         .map(|c| c.type_)

@@ -1,0 +1,235 @@
+//! Requests through the Gateways at an interval, for the condition `Reachable`. Apart from the reconciles,
+//! which read only what the last one brought.
+
+use std::collections::{BTreeMap, HashMap};
+use std::error::Error as StdError;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_core::config::ReachableConfig;
+use kthena_bridge_core::reachable::{self, Outcome, Target};
+use kthena_bridge_core::report::Verdict;
+use kube::runtime::reflector::ObjectRef;
+use reqwest::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use tokio::sync::Notify;
+
+use crate::retry::jittered;
+use crate::watch::Queue;
+
+/// How long an answer may take.
+const LIMIT: Duration = Duration::from_secs(5);
+/// How many Models are asked at the same time.
+const AT_ONCE: usize = 8;
+
+type Model = ObjectRef<ModelBooster>;
+
+/// Sends requests, and knows what became of them.
+#[derive(Debug)]
+pub(crate) struct Prober {
+    interval: Duration,
+    queue: Queue,
+    state: Mutex<State>,
+    sooner: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    models: HashMap<Model, Entry>,
+    /// When which is due; the number makes the keys differ.
+    due: BTreeMap<(Instant, u64), Model>,
+    count: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    targets: Vec<Target>,
+    verdict: Verdict,
+    due: (Instant, u64),
+}
+
+impl State {
+    fn schedule(&mut self, model: &Model, at: Instant) -> (Instant, u64) {
+        self.count += 1;
+        let key = (at, self.count);
+        self.due.insert(key, model.clone());
+        key
+    }
+}
+
+impl Prober {
+    /// Nothing where no requests are to be sent.
+    pub(crate) fn new(config: &ReachableConfig, queue: Queue) -> Option<Self> {
+        config.enabled.then(|| Self {
+            interval: Duration::from_secs(config.interval_seconds.get().into()),
+            queue,
+            state: Mutex::default(),
+            sooner: Notify::new(),
+        })
+    }
+
+    /// What is known of a Model. Where it is asked for at other places than before, that is nothing yet.
+    pub(crate) fn verdict(&self, model: &Model, targets: Vec<Target>) -> Verdict {
+        let mut state = self.lock();
+        if let Some(entry) = state
+            .models
+            .get(model)
+            .filter(|entry| entry.targets == targets)
+        {
+            return entry.verdict.clone();
+        }
+        if let Some(old) = state.models.remove(model) {
+            state.due.remove(&old.due);
+        }
+        let mut verdict = reachable::verdict(&[]);
+        if !targets.is_empty() {
+            "no request was sent yet".clone_into(&mut verdict.message);
+            let due = state.schedule(model, Instant::now());
+            let entry = Entry {
+                targets,
+                verdict: verdict.clone(),
+                due,
+            };
+            state.models.insert(model.clone(), entry);
+            self.sooner.notify_one();
+        }
+        verdict
+    }
+
+    /// Asks for a Model no more.
+    pub(crate) fn forget(&self, model: &Model) {
+        let mut state = self.lock();
+        if let Some(entry) = state.models.remove(model) {
+            state.due.remove(&entry.due);
+        }
+    }
+
+    /// Sends what is due. Never ends.
+    pub(crate) async fn run(&self) {
+        // Another part of the process may have done it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        loop {
+            let due = self.take_due();
+            if due.is_empty() {
+                let next = self.lock().due.first_key_value().map(|((at, _), _)| *at);
+                let wait = next.map_or(self.interval, |at| {
+                    at.saturating_duration_since(Instant::now())
+                });
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = self.sooner.notified() => {}
+                }
+                continue;
+            }
+            futures::stream::iter(due)
+                .for_each_concurrent(AT_ONCE, async |(model, targets)| {
+                    let outcomes =
+                        futures::future::join_all(targets.into_iter().map(async |target| {
+                            let outcome = ask(&target).await;
+                            (target, outcome)
+                        }));
+                    self.record(&model, &outcomes.await);
+                })
+                .await;
+        }
+    }
+
+    /// Takes the Models that are due, and schedules them anew.
+    fn take_due(&self) -> Vec<(Model, Vec<Target>)> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let mut due = Vec::new();
+        while let Some(first) = state.due.first_entry().filter(|first| first.key().0 <= now) {
+            let model = first.remove();
+            let next = state.schedule(&model, now + jittered(self.interval));
+            if let Some(entry) = state.models.get_mut(&model) {
+                entry.due = next;
+                due.push((model, entry.targets.clone()));
+            }
+        }
+        due
+    }
+
+    fn record(&self, model: &Model, outcomes: &[(Target, Outcome)]) {
+        let verdict = reachable::verdict(outcomes);
+        let mut state = self.lock();
+        let still = |entry: &&mut Entry| {
+            entry
+                .targets
+                .iter()
+                .eq(outcomes.iter().map(|(target, _)| target))
+        };
+        if let Some(entry) = state.models.get_mut(model).filter(still)
+            && entry.verdict != verdict
+        {
+            entry.verdict = verdict;
+            // It fails when the operator is about to end.
+            let _ = self.queue.unbounded_send(model.clone());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn ask(target: &Target) -> Outcome {
+    match request(target).await {
+        Ok(status) => Outcome::Answered(status),
+        Err(error) if error.is_timeout() => {
+            Outcome::Failed(format!("nothing came within {}s", LIMIT.as_secs()))
+        }
+        Err(error) => failure(&error),
+    }
+}
+
+/// A client of its own for each request: connections are not kept, and the host is looked up nowhere.
+async fn request(target: &Target) -> Result<u16, reqwest::Error> {
+    let mut client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(LIMIT);
+    if let Ok(address) = target.address.parse::<IpAddr>() {
+        client = client.resolve(&target.host, SocketAddr::new(address, target.port));
+    }
+    let scheme = if target.tls { "https" } else { "http" };
+    // An address that is a name is looked up; the host is then said in the header alone.
+    let named = target.address.parse::<IpAddr>().is_err();
+    let authority = if named { &target.address } else { &target.host };
+    let mut headers: HeaderMap = target
+        .headers
+        .iter()
+        .filter_map(|(name, value)| {
+            Some((
+                name.parse::<HeaderName>().ok()?,
+                value.parse::<HeaderValue>().ok()?,
+            ))
+        })
+        .collect();
+    if let Ok(host) = target.host.parse() {
+        headers.insert(HOST, host);
+    }
+    let url = format!("{scheme}://{authority}:{}{}", target.port, target.path);
+    let answer = client.build()?.get(url).headers(headers).send().await?;
+    Ok(answer.status().as_u16())
+}
+
+/// The innermost cause, which says most, and holds no port of ours that would differ each time.
+fn failure(error: &reqwest::Error) -> Outcome {
+    let mut cause: &dyn StdError = error;
+    loop {
+        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+            return Outcome::NotTrusted(tls.to_string());
+        }
+        let inner = cause
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        let inner = inner.map(|inner| inner as &dyn StdError);
+        match inner.or_else(|| cause.source()) {
+            Some(inner) => cause = inner,
+            None => return Outcome::Failed(cause.to_string()),
+        }
+    }
+}
