@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::Config;
 use crate::observe::{Child, Objects, Pod};
+use crate::plan;
 
 /// The recordings that the stand-in gateway is tested with.
 macro_rules! recorded {
@@ -217,5 +218,59 @@ fn a_picker_outage_is_a_note_only_where_requests_need_no_picker() {
     assert_eq!(
         report(&closed, &active(), SOON).programmed.reason,
         Reason::EndpointPickerNotReady
+    );
+}
+
+#[test]
+fn a_port_that_the_ready_pods_do_not_serve_is_named() {
+    let mut cluster = cluster(&recorded!("ok"), true);
+    let with_ports = |cluster: &mut Objects, ports: &[u16]| {
+        let mut pod = (*cluster.pods[0]).clone();
+        pod.ports = ports.to_vec();
+        cluster.pods = vec![Arc::new(pod)];
+    };
+    with_ports(&mut cluster, &[8000]);
+    assert_eq!(
+        report(&cluster, &active(), SOON).programmed.reason,
+        Reason::Programmed
+    );
+    with_ports(&mut cluster, &[8001, 8002]);
+    let told = report(&cluster, &active(), SOON).programmed;
+    assert_eq!(told.reason, Reason::PortNotServed);
+    assert!(
+        told.message.contains("port 8000") && told.message.contains("8001, 8002"),
+        "{}",
+        told.message
+    );
+}
+
+#[test]
+fn what_keeps_the_picker_from_running_is_told() {
+    let mut cluster = cluster(&recorded!("ok"), true);
+    picker(&mut cluster, 0);
+    let mut pod = Pod {
+        stuck: Some("the image i:1 cannot be pulled".to_owned()),
+        ..Pod::default()
+    };
+    pod.metadata.namespace = Some("default".to_owned());
+    pod.metadata.labels = Some(plan::picker_labels("demo-epp"));
+    cluster.pods.push(Arc::new(pod));
+    let told = report(&cluster, &active(), SOON).programmed;
+    assert_eq!(told.reason, Reason::EndpointPickerNotReady);
+    assert!(
+        told.message.contains("the image i:1 cannot be pulled"),
+        "{}",
+        told.message
+    );
+
+    let quota = json!({"generation": 1, "status": {"observedGeneration": 1, "conditions": [{"type": "ReplicaFailure",
+        "status": "True", "message": "pods \"demo-epp-6d-x2x\" is forbidden: exceeded quota: pods=0"}]}});
+    add(&mut cluster, ChildKind::Deployment, "demo-epp", &quota);
+    let told = report(&cluster, &active(), SOON).programmed;
+    assert!(
+        told.message
+            .contains("its pod cannot be made: exceeded quota: pods=0"),
+        "{}",
+        told.message
     );
 }

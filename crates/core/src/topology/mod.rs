@@ -10,7 +10,7 @@ use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::condition::Reason;
 use kthena_bridge_api::gateway::Gateway;
 use kthena_bridge_api::kthena::{
-    LABEL_ENTRY, LABEL_ROLE, LABEL_SERVING, ModelBackend, ModelBooster,
+    LABEL_ENTRY, LABEL_MODEL_NAME, LABEL_ROLE, LABEL_SERVING, ModelBackend, ModelBooster,
 };
 use kube::core::ObjectMeta;
 
@@ -285,7 +285,8 @@ fn leader_pods(serving: &str) -> BTreeMap<String, String> {
     .into()
 }
 
-/// The pods of the Model's ModelServing; those of the one before while it has none that is ready.
+/// The pods of the Model's ModelServing; those of the one before while it has none that is ready. Kthena
+/// deletes the one before at once, but its pods go on for a moment.
 fn selector(
     owner: &Owner,
     serving: &str,
@@ -299,18 +300,15 @@ fn selector(
     else {
         return wanted;
     };
-    let renamed = current.get(LABEL_SERVING).is_some_and(|name| {
-        // Only another backend of this Model: an edited selector is no rename.
-        *current == leader_pods(name)
-            && name != serving
-            && cluster.serving(&owner.namespace, name).is_some()
-    });
-    let any_ready = |labels| {
-        cluster
-            .pods(&owner.namespace, labels)
-            .iter()
-            .any(|p| p.ready)
+    let any_ready = |labels: &BTreeMap<String, String>| {
+        let pods = cluster.pods(&owner.namespace, labels);
+        // Of this Model: an edited selector is no rename.
+        let own = BTreeMap::from([(LABEL_MODEL_NAME.to_owned(), owner.name.clone())]);
+        pods.iter().any(|pod| pod.ready && pod.has(&own))
     };
+    let renamed = current
+        .get(LABEL_SERVING)
+        .is_some_and(|name| *current == leader_pods(name) && name != serving);
     if renamed && !any_ready(&wanted) && any_ready(current) {
         current.clone()
     } else {

@@ -284,3 +284,48 @@ fn headers_are_not_asked_of_a_gateway_that_skips_them() {
         refused.message
     );
 }
+
+#[test]
+fn a_renamed_backend_is_followed_when_its_first_pod_is_ready() {
+    let model = model(&json!({"backend": {"name": "new", "type": "vLLM"}}));
+    let pool = |serving: &str| {
+        let pool = json!({
+            "metadata": {"namespace": "default", "name": "demo",
+                "ownerReferences": [{"apiVersion": "v1", "kind": "ModelBooster", "name": "demo", "uid": "u1"}]},
+            "spec": {"selector": {"matchLabels": leader_pods(serving)}},
+        });
+        Arc::new(Child::reduce(ChildKind::InferencePool, &pool))
+    };
+    let pod = |serving: &str, model: &str| {
+        let mut pod = (*pod(serving, true)).clone();
+        let labels = pod.metadata.labels.get_or_insert_default();
+        labels.insert(LABEL_MODEL_NAME.to_owned(), model.to_owned());
+        Arc::new(pod)
+    };
+    let selected = |current: &str, pods: Vec<Arc<Pod>>| {
+        let mut cluster = cluster();
+        let key = (
+            ChildKind::InferencePool,
+            "default".to_owned(),
+            "demo".to_owned(),
+        );
+        cluster.children.insert(key, pool(current));
+        cluster.pods = pods;
+        Topology::of(&exposure(&[]), &model, &cluster)
+            .unwrap()
+            .selector[LABEL_SERVING]
+            .clone()
+    };
+    assert_eq!(
+        selected("demo-old", vec![pod("demo-old", "demo")]),
+        "demo-old"
+    );
+    let both = vec![pod("demo-old", "demo"), pod("demo-new", "demo")];
+    assert_eq!(selected("demo-old", both), "demo-new");
+    assert_eq!(selected("demo-old", Vec::new()), "demo-new");
+    assert_eq!(
+        selected("other-b", vec![pod("other-b", "other")]),
+        "demo-new",
+        "an edit is no rename"
+    );
+}

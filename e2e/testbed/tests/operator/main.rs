@@ -2,6 +2,7 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     reason = "the helpers of tests, which Clippy does not see as tests"
 )]
 
@@ -11,6 +12,7 @@ mod kthena_router;
 mod reachable;
 mod rights;
 mod serve;
+mod steady;
 mod stopped;
 
 use std::fmt::Write as _;
