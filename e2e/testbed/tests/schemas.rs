@@ -7,20 +7,24 @@
     reason = "the helpers of tests, which Clippy does not see as tests"
 )]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     Condition, LabelSelector, LabelSelectorRequirement, Time,
 };
+use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::gateway::{
     AllowedRoutes, GatewayAddress, GatewayClassSpec, GatewaySpec, GatewayStatus, Listener,
     ListenerStatus, ParentReference, ParentStatus, RouteGroupKind, RouteNamespaces,
 };
 use kthena_bridge_api::kthena::{
-    Container, ModelBackend, ModelBoosterSpec, ModelBoosterStatus, ModelServerSpec,
+    Container, ModelBackend, ModelBooster, ModelBoosterSpec, ModelBoosterStatus, ModelServerSpec,
     ModelServingSpec, ModelWorker, PodTemplate, PodTemplateSpec, Role, ServingGroup, WorkloadPort,
     WorkloadSelector,
 };
+use kthena_bridge_core::observe::Objects;
+use kthena_bridge_core::{Config, Exposure, Topology, plan, provider};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -299,4 +303,90 @@ fn a_field_that_is_not_there_is_found() {
             ".spec.listeners[].nom"
         ]
     );
+}
+
+/// The paths of the fields in a chart's template, which is YAML but for what Helm fills in.
+fn template_paths(template: &str) -> BTreeSet<String> {
+    let mut paths = BTreeSet::new();
+    let mut above: Vec<(usize, String)> = Vec::new();
+    for line in template.lines() {
+        let text = line.trim_start();
+        let Some((key, _)) = text.split_once(':') else {
+            continue;
+        };
+        if text.starts_with(['#', '{', '-']) || key.contains(' ') {
+            continue;
+        }
+        let indent = line.len() - text.len();
+        above.retain(|(outer, _)| *outer < indent);
+        above.push((indent, key.to_owned()));
+        let keys: Vec<&str> = above.iter().map(|(_, key)| key.as_str()).collect();
+        paths.insert(keys.join("."));
+    }
+    paths
+}
+
+fn value_paths(value: &Value, path: &str, paths: &mut Vec<String>) {
+    for (key, value) in value.as_object().into_iter().flatten() {
+        let path = if path.is_empty() {
+            key.clone()
+        } else {
+            format!("{path}.{key}")
+        };
+        if value.is_object() {
+            value_paths(value, &path, paths);
+        } else {
+            paths.push(path);
+        }
+    }
+}
+
+/// GKE's kinds have no definition among the packages: what is known of them is what the inference
+/// extension's chart writes.
+#[test]
+fn what_is_written_for_gke_is_what_the_chart_writes() {
+    let template = parts().join("charts/inferencepool/templates/gke.yaml");
+    let template = std::fs::read_to_string(template).unwrap();
+    let exposure = [
+        ("expose", "true"),
+        ("gateway", "g"),
+        ("request-timeout", "5m"),
+    ]
+    .map(|(key, value)| (format!("kthena-bridge.io/{key}"), value.to_owned()));
+    let config = Config::default();
+    let exposure = Exposure::parse("default", "demo", &exposure.into(), &config)
+        .unwrap()
+        .unwrap();
+    let model: ModelBooster = serde_json::from_value(json!({
+        "apiVersion": "workload.serving.volcano.sh/v1alpha1", "kind": "ModelBooster",
+        "metadata": {"name": "demo", "namespace": "default"}, "spec": {"backend": {"name": "b"}},
+    }))
+    .unwrap();
+    let cluster = Objects::default();
+    let topology = Topology::offline(&exposure, &model, &cluster, &provider::GKE).unwrap();
+    let plan = plan::build(&exposure, &topology, &config, &cluster);
+    for kind in [ChildKind::HealthCheckPolicy, ChildKind::GCPBackendPolicy] {
+        let documents: Vec<&str> = template
+            .split("\n---")
+            .filter(|d| d.contains(&format!("kind: {kind}")))
+            .collect();
+        let [document] = documents[..] else {
+            panic!("{kind} is {} times in the chart", documents.len())
+        };
+        assert!(
+            document.contains(&format!("apiVersion: {}", kind.api_version())),
+            "{document}"
+        );
+        let known = template_paths(document);
+        let object = &plan.objects.iter().find(|o| o.kind == kind).unwrap().object;
+        let mut written = Vec::new();
+        value_paths(&json!({"spec": object["spec"]}), "", &mut written);
+        assert!(written.len() > 2, "{written:?}");
+        for path in written {
+            assert!(
+                known.contains(&path),
+                "the chart writes no {path} in {kind}: {known:#?}"
+            );
+        }
+    }
 }

@@ -152,3 +152,28 @@ fn gke_gets_its_policies_and_no_timeouts() {
         &object(&plan, ChildKind::GCPBackendPolicy)["spec"],
     ]);
 }
+
+/// A row of the providers' table, as it shows in what is written.
+#[test]
+fn each_provider_gets_what_it_needs() {
+    let rows: Vec<String> = crate::provider::ALL
+        .into_iter()
+        .map(|provider| {
+            let plan = plan_of(&[("path", "/m"), ("priority", "1")], provider, &Objects::default());
+            let rule = &object(&plan, ChildKind::HTTPRoute)["spec"]["rules"][0];
+            let has = |kind| kinds(&plan).contains(&kind);
+            let special = [ChildKind::DestinationRule, ChildKind::HealthCheckPolicy, ChildKind::GCPBackendPolicy];
+            let special: Vec<&str> = special.into_iter().filter(|kind| has(*kind)).map(ChildKind::as_str).collect();
+            format!(
+                "{}: picker {}, objective {}, rewrite {}, timeouts {}, prefix becomes {}, also {special:?}",
+                provider.name,
+                has(ChildKind::Deployment),
+                has(ChildKind::InferenceObjective),
+                has(ChildKind::InferenceModelRewrite),
+                rule.get("timeouts").is_some(),
+                rule["filters"][0]["urlRewrite"]["path"]["replacePrefixMatch"],
+            )
+        })
+        .collect();
+    insta::assert_snapshot!(rows.join("\n"));
+}
