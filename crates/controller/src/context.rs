@@ -41,6 +41,8 @@ pub(crate) struct Context {
     pub(crate) prober: Option<Prober>,
     /// What failed.
     pub(crate) retries: Retries<ObjectRef<ModelBooster>>,
+    /// Whether any Model has an endpoint picker of somebody else: only then are endpoints looked at.
+    endpoints: tokio::sync::watch::Sender<bool>,
     /// What is counted.
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -66,6 +68,7 @@ impl Context {
             publisher: Publisher::new(client.clone(), Arc::clone(&metrics)),
             interests: Interests::default(),
             retries: Retries::default(),
+            endpoints: tokio::sync::watch::Sender::new(false),
             config,
             models,
             caches,
@@ -90,5 +93,20 @@ impl Context {
         if let Some(prober) = &self.prober {
             prober.forget(model);
         }
+    }
+
+    /// From now on, the endpoints of Services are looked at.
+    pub(crate) fn look_at_endpoints(&self) {
+        self.endpoints
+            .send_if_modified(|on| !std::mem::replace(on, true));
+    }
+
+    pub(crate) fn looks_at_endpoints(&self) -> bool {
+        *self.endpoints.borrow()
+    }
+
+    pub(crate) async fn until_endpoints_are_looked_at(&self) {
+        // The sender is part of `self`.
+        let _ = self.endpoints.subscribe().wait_for(|on| *on).await;
     }
 }

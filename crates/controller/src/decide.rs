@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::kthena::{LABEL_SERVING, ModelBooster};
-use kthena_bridge_core::exposure::InvalidAnnotations;
+use kthena_bridge_core::exposure::{EndpointPicker, InvalidAnnotations};
 use kthena_bridge_core::names::Names;
 use kthena_bridge_core::observe::{Cluster, Detail};
 use kthena_bridge_core::topology::{NotAccepted, Owner};
@@ -107,6 +107,10 @@ fn topics(owner: &Owner, exposure: Option<&Exposure>, cx: &Context) -> HashSet<T
                 gateway.namespace.clone(),
                 gateway.name.clone(),
             ));
+        }
+        if let EndpointPicker::Service { name, .. } = &exposure.endpoint_picker {
+            topics.insert(Topic::Endpoints(owner.namespace.clone(), name.clone()));
+            cx.look_at_endpoints();
         }
         if exposure.pod_selector.is_some() {
             topics.insert(Topic::PodsIn(owner.namespace.clone()));

@@ -14,6 +14,8 @@ pub(crate) enum Topic {
     GatewaysIn(String),
     /// Any pod of a namespace.
     PodsIn(String),
+    /// The endpoints of a Service, by namespace and name.
+    Endpoints(String, String),
     /// The labels of a namespace.
     Namespace(String),
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
 use kthena_bridge_api::kthena::{LABEL_SERVING, ModelServer, ModelServing};
-use kthena_bridge_core::observe::{Child, Cluster, Pod, Route, RouteKey, reduced};
+use kthena_bridge_core::observe::{Child, Cluster, EndpointSlice, Pod, Route, RouteKey, reduced};
 use kube::core::ObjectMeta;
 
 pub(crate) use cache::is_older;
@@ -64,6 +64,8 @@ pub(crate) struct Caches {
     pub pods: Cache<Pod>,
     /// Gateways.
     pub gateways: Cache<Gateway>,
+    /// EndpointSlices. They are watched only where endpoint pickers of others are used.
+    pub(crate) endpoint_slices: Cache<EndpointSlice>,
     /// Every HTTPRoute, ours or not.
     pub(crate) routes: Cache<Route>,
     /// The HTTPRoutes that Models have taken the requests for, written or not.
@@ -86,6 +88,7 @@ impl Default for Caches {
             pods: Cache::default(),
             gateways: Cache::default(),
             gateway_classes: Cache::default(),
+            endpoint_slices: Cache::default(),
             routes: Cache::default(),
             claimed: Cache::default(),
             namespaces: Cache::default(),
@@ -141,6 +144,14 @@ impl Cluster for Caches {
         routes.extend(self.claimed.indexed(key.as_str()));
         routes
     }
+    fn has_ready_endpoints(&self, namespace: &str, service: &str) -> Option<bool> {
+        let slices = self
+            .endpoint_slices
+            .indexed(&service_key(namespace, service));
+        self.endpoint_slices
+            .is_synced()
+            .then(|| slices.iter().any(|slice| slice.ready))
+    }
     fn route(&self, namespace: &str, name: &str) -> Option<Arc<Route>> {
         self.routes.get(namespace, name)
     }
@@ -169,6 +180,11 @@ fn serving_key(namespace: &str, serving: &str) -> String {
     format!("{namespace}/{serving}")
 }
 
+/// Index key of the EndpointSlices of a Service.
+fn service_key(namespace: &str, service: &str) -> String {
+    format!("{namespace}/{service}")
+}
+
 macro_rules! cached {
     ($kind:ty, $object:ident => $index:expr) => {
         impl Cached for $kind {
@@ -193,6 +209,7 @@ macro_rules! cached {
 
 cached!(ModelServing, _o => Vec::new());
 cached!(ModelServer, _o => Vec::new());
+cached!(EndpointSlice, o => vec![service_key(o.metadata.namespace.as_deref().unwrap_or_default(), o.service())]);
 cached!(Crd, _o => Vec::new());
 cached!(Namespace, _o => Vec::new());
 cached!(Route, o => o.keys().iter().map(|key| key.as_str().to_owned()).collect());

@@ -16,6 +16,7 @@ pub(crate) enum Kind {
     GatewayClass,
     Namespace,
     Pod,
+    EndpointSlice,
     /// What we write.
     Child(ChildKind),
 }
@@ -31,6 +32,7 @@ impl Kind {
             Self::GatewayClass,
             Self::Namespace,
             Self::Pod,
+            Self::EndpointSlice,
         ];
         read.into_iter().chain(ChildKind::ALL.map(Self::Child))
     }
@@ -45,6 +47,7 @@ impl Kind {
             Self::GatewayClass => "GatewayClass",
             Self::Namespace => "Namespace",
             Self::Pod => "Pod",
+            Self::EndpointSlice => "EndpointSlice",
             Self::Child(kind) => kind.as_str(),
         }
     }
@@ -57,7 +60,7 @@ impl Kind {
             Self::ModelServer => Some(crd::<ModelServer>()),
             Self::Gateway => Some(crd::<Gateway>()),
             Self::GatewayClass => Some(crd::<GatewayClass>()),
-            Self::Namespace | Self::Pod => None,
+            Self::Namespace | Self::Pod | Self::EndpointSlice => None,
             Self::Child(kind) => kind.crd(),
         }
     }

@@ -17,12 +17,13 @@ use backon::ExponentialBuilder;
 use futures::channel::mpsc::UnboundedSender;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Namespace as NamespaceObject;
+use k8s_openapi::api::discovery::v1::EndpointSlice as EndpointSliceObject;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kthena_bridge_api::FIELD_MANAGER;
 use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, MANAGED_BY};
 use kthena_bridge_api::gateway::GatewayClass;
 use kthena_bridge_api::kthena::ModelBooster;
-use kthena_bridge_core::observe::{Child, Pod, Route, reduced};
+use kthena_bridge_core::observe::{Child, EndpointSlice, Pod, Route, reduced};
 use kube::api::{DynamicObject, PartialObjectMeta};
 use kube::core::ObjectMeta;
 use kube::runtime::WatchStreamExt;
@@ -87,7 +88,7 @@ impl Watches {
     /// Watches which CRDs there are, and the kinds that are served. Never ends.
     pub(crate) async fn run(self: Arc<Self>) {
         let api = Api::<PartialObjectMeta<CustomResourceDefinition>>::all(self.client.clone());
-        self.follow("CustomResourceDefinition", api, "", |event| {
+        let crds = self.follow("CustomResourceDefinition", api, "", |event| {
             let changes = self
                 .cx
                 .caches
@@ -96,8 +97,12 @@ impl Watches {
             if self.cx.caches.crds.is_synced() {
                 self.adjust(&changes);
             }
-        })
-        .await;
+        });
+        let endpoints = async {
+            self.cx.until_endpoints_are_looked_at().await;
+            self.adjust(&[]);
+        };
+        futures::join!(crds, endpoints);
     }
 
     /// Ends all watches.
@@ -135,12 +140,15 @@ impl Watches {
     /// The kinds whose CRDs are not installed.
     pub(crate) fn missing(&self) -> Vec<&'static str> {
         Kind::all()
-            .filter(|kind| !self.is_served(*kind))
+            .filter(|kind| kind.crd().is_some() && !self.is_served(*kind))
             .map(Kind::as_str)
             .collect()
     }
 
     fn is_served(&self, kind: Kind) -> bool {
+        if kind == Kind::EndpointSlice {
+            return self.cx.looks_at_endpoints();
+        }
         kind.crd().is_none_or(|crd| self.cx.caches.has_crd(&crd))
     }
 
@@ -197,6 +205,7 @@ impl Watches {
             Kind::GatewayClass => drop(caches.gateway_classes.clear()),
             Kind::Namespace => drop(caches.namespaces.clear()),
             Kind::Pod => drop(caches.pods.clear()),
+            Kind::EndpointSlice => drop(caches.endpoint_slices.clear()),
             Kind::Child(ChildKind::HTTPRoute) => {
                 drop(caches.routes.clear());
                 drop(caches.children(ChildKind::HTTPRoute).clear());
@@ -240,6 +249,19 @@ impl Watches {
                 let models = |c: &_| trigger::by_pod(c, caches, interests);
                 self.cached(kind, api, "", &caches.pods, |pod| pod, models)
                     .await;
+            }
+            Kind::EndpointSlice => {
+                let models = |c: &_| trigger::by_endpoint_slice(c, interests);
+                let reduce = |o: EndpointSliceObject| EndpointSlice::from(o);
+                self.cached(
+                    kind,
+                    Api::all(client),
+                    "",
+                    &caches.endpoint_slices,
+                    reduce,
+                    models,
+                )
+                .await;
             }
             Kind::Child(ChildKind::HTTPRoute) => self.routes(kind).await,
             Kind::Child(child) => {
@@ -401,7 +423,7 @@ impl Watches {
         let first = watch.is_some_and(|watch| !std::mem::replace(&mut watch.synced, true));
         drop(running);
         self.synced.send_replace(());
-        if first && kind.crd().is_some() {
+        if first && (kind.crd().is_some() || kind == Kind::EndpointSlice) {
             self.look_at_all();
         }
     }

@@ -3,7 +3,7 @@
 use kthena_bridge_api::child::{ChildKind, LABEL_PICKER};
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
 use kthena_bridge_api::kthena::{LABEL_MODEL_NAME, ModelBooster};
-use kthena_bridge_core::observe::{Cluster, Pod};
+use kthena_bridge_core::observe::{Cluster, EndpointSlice, Pod};
 use kube::Resource;
 use kube::runtime::reflector::ObjectRef;
 
@@ -51,6 +51,18 @@ pub(super) fn by_pod(
         models.extend(interests.of(&Topic::PodsIn(namespace)));
     }
     models
+}
+
+/// The Models whose endpoint picker is behind the Service.
+pub(super) fn by_endpoint_slice(
+    change: &Change<EndpointSlice>,
+    interests: &Interests<Model>,
+) -> Vec<Model> {
+    let topics = change.both().map(|slice| {
+        let namespace = slice.metadata.namespace.clone().unwrap_or_default();
+        Topic::Endpoints(namespace, slice.service().to_owned())
+    });
+    topics.flat_map(|topic| interests.of(&topic)).collect()
 }
 
 /// The Models of a namespace that look at its labels.

@@ -48,6 +48,8 @@ pub enum Detail {
         target_port: Option<u16>,
         /// `FailOpen` or `FailClose`.
         failure_mode: String,
+        /// The Service of its endpoint picker.
+        picker: String,
         /// What the parents say.
         parents: Vec<ParentStatus>,
     },
@@ -146,6 +148,7 @@ impl Detail {
                 selector: get(object, "/spec/selector/matchLabels"),
                 target_port: get(object, "/spec/targetPorts/0/number"),
                 failure_mode: get(object, "/spec/endpointPickerRef/failureMode"),
+                picker: get(object, "/spec/endpointPickerRef/name"),
                 parents: get(object, "/status/parents"),
             },
             ChildKind::Deployment => Self::Deployment {

@@ -1,6 +1,7 @@
 //! What is looked at: the cluster as the decisions see it.
 
 mod child;
+mod endpoint_slice;
 mod objects;
 mod pod;
 mod route;
@@ -15,6 +16,7 @@ use kube::core::ObjectMeta;
 use serde_json::Value;
 
 pub use child::{Child, Detail};
+pub use endpoint_slice::EndpointSlice;
 pub use objects::Objects;
 pub use pod::Pod;
 pub use route::{Match, PathMatch, Route, RouteKey};
@@ -40,6 +42,8 @@ pub trait Cluster {
     fn routes(&self, key: &RouteKey) -> Vec<Arc<Route>>;
     /// The HTTPRoute of this name.
     fn route(&self, namespace: &str, name: &str) -> Option<Arc<Route>>;
+    /// Whether a Service has a ready endpoint; nothing while that is not known.
+    fn has_ready_endpoints(&self, namespace: &str, service: &str) -> Option<bool>;
     /// An object that we manage.
     fn child(&self, kind: ChildKind, namespace: &str, name: &str) -> Option<Arc<Child>>;
     /// The objects that we manage for the owner with this uid.

@@ -8,7 +8,7 @@ use kthena_bridge_api::gateway::{Gateway, GatewayClass};
 use kthena_bridge_api::kthena::{ModelServer, ModelServing};
 use kube::core::ObjectMeta;
 
-use super::{Child, Cluster, Pod, Route, RouteKey};
+use super::{Child, Cluster, EndpointSlice, Pod, Route, RouteKey};
 
 /// A cluster made of objects at hand: what `render` sees, and tests.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,8 @@ pub struct Objects {
     pub gateways: Vec<Arc<Gateway>>,
     /// GatewayClasses.
     pub gateway_classes: Vec<Arc<GatewayClass>>,
+    /// EndpointSlices; none: they are not looked at.
+    pub endpoint_slices: Vec<EndpointSlice>,
     /// Labels of namespaces.
     pub namespaces: HashMap<String, BTreeMap<String, String>>,
     /// HTTPRoutes, ours or not.
@@ -83,6 +85,13 @@ impl Cluster for Objects {
             .filter(|r| r.keys().contains(key))
             .cloned()
             .collect()
+    }
+    fn has_ready_endpoints(&self, namespace: &str, service: &str) -> Option<bool> {
+        let of = |s: &&EndpointSlice| {
+            s.metadata.namespace.as_deref() == Some(namespace) && s.service() == service
+        };
+        let ready = self.endpoint_slices.iter().filter(of).any(|s| s.ready);
+        (!self.endpoint_slices.is_empty()).then_some(ready)
     }
     fn route(&self, namespace: &str, name: &str) -> Option<Arc<Route>> {
         self.routes

@@ -108,6 +108,7 @@ impl Live<'_> {
                 selector,
                 target_port,
                 failure_mode,
+                picker: service,
                 parents: pool_parents,
             },
             Detail::Route {
@@ -126,7 +127,7 @@ impl Live<'_> {
         let mut note = "a request sent now reaches a ready pod".to_owned();
         if attached.iter().any(|a| a.provider.asks_picker) {
             self.served_name()?;
-            if let Err(down) = self.picker_is_ready(cluster) {
+            if let Err(down) = self.picker_is_ready(service, cluster) {
                 if failure_mode != FailureMode::FailOpen.as_str() || self.rewrites {
                     return Err(down);
                 }
@@ -266,10 +267,21 @@ impl Live<'_> {
         ))
     }
 
-    fn picker_is_ready(&self, cluster: &impl Cluster) -> Check {
-        // Somebody else's picker shows in the pool's ResolvedRefs only.
-        let Some(picker) = &self.picker else {
-            return Ok(());
+    fn picker_is_ready(&self, service: &str, cluster: &impl Cluster) -> Check {
+        let names = Names::of(&Owner::of(&self.model.metadata).name);
+        let picker = match &self.picker {
+            Some(picker) if service == names.picker => picker,
+            // Somebody else's. Whether its Service exists shows in the pool's ResolvedRefs.
+            _ if cluster.has_ready_endpoints(self.namespace, service) == Some(false) => {
+                return Err(Verdict::new(
+                    Reason::EndpointPickerNotReady,
+                    format!(
+                        "Service {}/{service} of the endpoint picker does not exist, or has no ready endpoint",
+                        self.namespace
+                    ),
+                ));
+            }
+            _ => return Ok(()),
         };
         let Detail::Deployment {
             ready,

@@ -54,6 +54,28 @@ async fn the_cluster_role_lists_exactly_what_is_used() {
             .unwrap();
     }
     wait_until_as_before(&bed, &model, &before, "the labels are back").await;
+    // Endpoints are looked at only for endpoint pickers of others.
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "mine"},
+        "spec": {"selector": {"nobody": "has"}, "ports": [{"port": 9002}]}});
+    namespace.apply(&service.to_string()).await.unwrap();
+    let external = [
+        ("endpoint-picker", Some("mine")),
+        ("failure-mode", Some("FailClose")),
+    ];
+    model.annotate(&external).await.unwrap();
+    let told = model
+        .wait_for_reason("Programmed", "EndpointPickerNotReady")
+        .await
+        .unwrap();
+    assert!(told.message.contains("/mine "), "{}", told.message);
+    model
+        .annotate(&[("endpoint-picker", None), ("failure-mode", None)])
+        .await
+        .unwrap();
+    model
+        .wait_for_condition("Programmed", "True")
+        .await
+        .unwrap();
     // An Event that comes twice is one, with a count.
     for replicas in [0, 1] {
         model
