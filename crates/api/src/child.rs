@@ -135,6 +135,19 @@ impl ChildKind {
         self.names().2
     }
 
+    /// Whether it is of the endpoint picker, and called like it.
+    pub fn is_pickers(self) -> bool {
+        matches!(
+            self,
+            Self::ServiceAccount
+                | Self::RoleBinding
+                | Self::ConfigMap
+                | Self::Service
+                | Self::Deployment
+                | Self::DestinationRule
+        )
+    }
+
     /// The kind as a client addresses it.
     pub fn api_resource(self) -> ApiResource {
         let (group, version, kind, plural) = self.names();

@@ -26,7 +26,7 @@ use crate::claims::Claims;
 use crate::error::{Class, Error};
 use crate::metrics::{ApplyResult, Metrics};
 use crate::observe::Caches;
-use crate::request::{answer, to_value};
+use crate::request::{answer, patch_of_version, patch_params, to_value};
 
 /// Writes objects.
 pub(crate) struct Writer {
@@ -225,7 +225,7 @@ impl Writer {
             .flatten()
         {
             let replace =
-                json!([{"op": "replace", "path": "/metadata/managedFields", "value": fields}]);
+                vec![json!({"op": "replace", "path": "/metadata/managedFields", "value": fields})];
             object = self.patch(desired, &object, replace).await?;
             object = self.apply_over(desired, live, version_of(&object)).await?;
         }
@@ -242,7 +242,7 @@ impl Writer {
                 })
                 .collect();
             if !foreign.is_empty() {
-                object = self.patch(desired, &object, Value::Array(foreign)).await?;
+                object = self.patch(desired, &object, foreign).await?;
             }
         }
         let child = Child::reduce(desired.kind, &object);
@@ -284,35 +284,19 @@ impl Writer {
         applied.map(to_value)
     }
 
-    /// A JSON patch of the version that was seen.
     async fn patch(
         &self,
         desired: &Desired,
         seen: &Value,
-        operations: Value,
+        operations: Vec<Value>,
     ) -> Result<Value, Error> {
         let namespace = seen["metadata"]["namespace"].as_str().unwrap_or_default();
-        let mut all = vec![
-            json!({"op": "test", "path": "/metadata/resourceVersion", "value": version_of(seen)}),
-        ];
-        all.extend(operations.as_array().into_iter().flatten().cloned());
         let what = || naming("patch", desired.kind, namespace, &desired.name);
-        let patch: json_patch::Patch =
-            serde_json::from_value(Value::Array(all)).map_err(|e| Error::Request {
-                what: what(),
-                source: Box::new(kube::Error::SerdeError(e)),
-            })?;
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
+        let patch = patch_of_version(what, version_of(seen), operations)?;
         let api = self.api(desired.kind, namespace);
-        answer(
-            what,
-            api.patch(&desired.name, &params, &Patch::<()>::Json(patch)),
-        )
-        .await
-        .map(to_value)
+        let patch = Patch::<()>::Json(patch);
+        let patched = answer(what, api.patch(&desired.name, &patch_params(), &patch)).await;
+        patched.map(to_value)
     }
 
     async fn delete(&self, child: &Child) -> Result<(), Error> {

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::kthena::{LABEL_SERVING, ModelBooster};
 use kthena_bridge_core::exposure::{EndpointPicker, InvalidAnnotations};
-use kthena_bridge_core::names::Names;
 use kthena_bridge_core::observe::{Cluster, Detail};
 use kthena_bridge_core::topology::{NotAccepted, Owner};
 use kthena_bridge_core::{Exposure, Plan, Topology, plan};
@@ -65,7 +64,7 @@ pub(crate) fn decide(model: &ModelBooster, cx: &Context) -> Decision {
         Ok(exposure) => exposure,
         Err(invalid) => return Decision::Invalid(invalid),
     };
-    let names = Names::of(&owner.name);
+    let names = owner.names();
     let topology = match Topology::of(&exposure, model, &*cx.caches) {
         Ok(topology) => topology,
         Err(refused) => {
@@ -76,10 +75,8 @@ pub(crate) fn decide(model: &ModelBooster, cx: &Context) -> Decision {
     let mut route = plan::route(&exposure, &topology, &cx.config);
     let created = &model.metadata.creation_timestamp;
     route.metadata.creation_timestamp.clone_from(created);
-    let live = cx
-        .caches
-        .child(ChildKind::HTTPRoute, &owner.namespace, &names.model)
-        .filter(|child| child.belongs_to(&owner.uid, &names.model))
+    let live = owner
+        .child(ChildKind::HTTPRoute, &*cx.caches)
         .and_then(|child| cx.caches.route(child.namespace(), child.name()));
     if let Err(conflict) = cx.claims.take(&object, route, live.as_deref()) {
         return Decision::Refuse(NotAccepted::from(&*conflict));
@@ -95,7 +92,7 @@ pub(crate) fn decide(model: &ModelBooster, cx: &Context) -> Decision {
 /// What a Model looks at that does not name it: the Gateways that it asks for and those that its route is
 /// attached to, and pods that are not its own.
 fn topics(owner: &Owner, exposure: Option<&Exposure>, cx: &Context) -> HashSet<Topic> {
-    let names = Names::of(&owner.name);
+    let names = owner.names();
     let child = |kind| cx.caches.child(kind, &owner.namespace, &names.model);
     let mut topics = HashSet::from([Topic::Namespace(owner.namespace.clone())]);
     if let Some(exposure) = exposure {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use kube::api::DynamicObject;
-use serde_json::Value;
+use kthena_bridge_api::FIELD_MANAGER;
+use kube::api::{DynamicObject, PatchParams};
+use serde_json::{Value, json};
 
 use crate::error::Error;
 
@@ -30,4 +31,27 @@ pub(crate) async fn answer<T>(
 /// An object as JSON. It came from JSON, so it goes back.
 pub(crate) fn to_value(object: DynamicObject) -> Value {
     serde_json::to_value(object).unwrap_or_default()
+}
+
+/// A JSON patch of the version that was seen.
+pub(crate) fn patch_of_version(
+    what: impl FnOnce() -> String,
+    version: &str,
+    operations: Vec<Value>,
+) -> Result<json_patch::Patch, Error> {
+    let mut all =
+        vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": version})];
+    all.extend(operations);
+    serde_json::from_value(Value::Array(all)).map_err(|e| Error::Request {
+        what: what(),
+        source: Box::new(kube::Error::SerdeError(e)),
+    })
+}
+
+/// The parameters of a patch that is no apply.
+pub(crate) fn patch_params() -> PatchParams {
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
 }

@@ -16,12 +16,12 @@ use kube::api::{Patch, PatchParams};
 use kube::core::ObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::observe::is_older;
-use crate::request::answer;
+use crate::request::{answer, patch_of_version, patch_params};
 
 type Written = HashMap<ObjectRef<ModelBooster>, (Vec<Condition>, ObjectMeta)>;
 
@@ -124,37 +124,29 @@ impl Publisher {
             .map(|s| s.conditions.as_slice())
             .unwrap_or_default();
         let is_type = |c: &Condition| ConditionType::ALL.iter().any(|t| t.as_str() == c.type_);
-        let mut operations = vec![
-            json!({"op": "test", "path": "/metadata/resourceVersion", "value": model.metadata.resource_version}),
-        ];
         // From the end, so that the indices stay right.
-        for (index, _) in conditions
+        let ours = conditions
             .iter()
             .enumerate()
             .rev()
-            .filter(|(_, c)| is_type(c) && was_ours(c))
-        {
-            operations.push(json!({"op": "remove", "path": format!("/status/conditions/{index}")}));
-        }
-        if operations.len() == 1 {
+            .filter(|(_, c)| is_type(c) && was_ours(c));
+        let operations: Vec<Value> = ours
+            .map(
+                |(index, _)| json!({"op": "remove", "path": format!("/status/conditions/{index}")}),
+            )
+            .collect();
+        if operations.is_empty() {
             return Ok(());
         }
         let what = || naming("remove our conditions from", model);
-        let patch: json_patch::Patch =
-            serde_json::from_value(json!(operations)).map_err(|e| Error::Request {
-                what: what(),
-                source: Box::new(kube::Error::SerdeError(e)),
-            })?;
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
-        let patched: ModelBooster = answer(
-            what,
-            self.api(model)
-                .patch_status(name(model), &params, &Patch::<()>::Json(patch)),
-        )
-        .await?;
+        let version = model
+            .metadata
+            .resource_version
+            .as_deref()
+            .unwrap_or_default();
+        let patch = Patch::<()>::Json(patch_of_version(what, version, operations)?);
+        let api = self.api(model);
+        let patched = answer(what, api.patch_status(name(model), &patch_params(), &patch)).await?;
         let ours = known.map(|(ours, _)| ours).unwrap_or_default();
         self.remember(model, ours, patched.metadata);
         Ok(())

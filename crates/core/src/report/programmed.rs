@@ -13,7 +13,6 @@ use kthena_bridge_api::kthena::ModelBooster;
 use super::{Cause, Outcome, Verdict};
 use crate::claims;
 use crate::config::FailureMode;
-use crate::names::Names;
 use crate::observe::{Child, Cluster, Detail};
 use crate::plan;
 use crate::provider::{GENERIC, Provider};
@@ -32,20 +31,15 @@ pub(super) fn verdict(
     now: Timestamp,
 ) -> (Verdict, Option<Duration>) {
     let owner = Owner::of(&model.metadata);
-    let names = Names::of(&owner.name);
-    let child = |kind, name: &str| {
-        cluster
-            .child(kind, &owner.namespace, name)
-            .filter(|c| c.belongs_to(&owner.uid, &names.model))
-    };
+    let child = |kind| owner.child(kind, cluster);
     let live = Live {
         model,
         outcome,
         namespace: &owner.namespace,
-        pool: child(ChildKind::InferencePool, &names.model),
-        picker: child(ChildKind::Deployment, &names.picker),
-        route: child(ChildKind::HTTPRoute, &names.model),
-        rewrites: child(ChildKind::InferenceModelRewrite, &names.model).is_some(),
+        pool: child(ChildKind::InferencePool),
+        picker: child(ChildKind::Deployment),
+        route: child(ChildKind::HTTPRoute),
+        rewrites: child(ChildKind::InferenceModelRewrite).is_some(),
     };
     let found = live.check(cluster);
     let found = match found {
@@ -248,7 +242,7 @@ impl Live<'_> {
     fn route_wins(&self, cluster: &impl Cluster) -> Check {
         let Some(route) = cluster.route(
             self.namespace,
-            &Names::of(&Owner::of(&self.model.metadata).name).model,
+            &Owner::of(&self.model.metadata).names().model,
         ) else {
             return Ok(());
         };
@@ -268,7 +262,7 @@ impl Live<'_> {
     }
 
     fn picker_is_ready(&self, service: &str, cluster: &impl Cluster) -> Check {
-        let names = Names::of(&Owner::of(&self.model.metadata).name);
+        let names = Owner::of(&self.model.metadata).names();
         let picker = match &self.picker {
             Some(picker) if service == names.picker => picker,
             // Somebody else's. Whether its Service exists shows in the pool's ResolvedRefs.

@@ -4,6 +4,7 @@ pub(crate) mod listeners;
 mod served_name;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kthena_bridge_api::annotation;
 use kthena_bridge_api::child::ChildKind;
@@ -41,6 +42,23 @@ impl Owner {
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
         }
+    }
+
+    /// The names of its objects.
+    pub fn names(&self) -> Names {
+        Names::of(&self.name)
+    }
+
+    /// Its object of a kind of which it has one, where that exists and is its own.
+    pub fn child(&self, kind: ChildKind, cluster: &impl Cluster) -> Option<Arc<Child>> {
+        let names = self.names();
+        let name = if kind.is_pickers() {
+            &names.picker
+        } else {
+            &names.model
+        };
+        let child = cluster.child(kind, &self.namespace, name)?;
+        child.belongs_to(&self.uid, &names.model).then_some(child)
     }
 }
 
@@ -93,14 +111,9 @@ impl Topology {
         cluster: &impl Cluster,
     ) -> Result<Self, NotAccepted> {
         let owner = Owner::of(&model.metadata);
-        let names = Names::of(&owner.name);
-        let child = |kind, name: &str| {
-            cluster
-                .child(kind, &owner.namespace, name)
-                .filter(|c| c.belongs_to(&owner.uid, &names.model))
-        };
-        let pool = child(ChildKind::InferencePool, &names.model);
-        let route = child(ChildKind::HTTPRoute, &names.model);
+        let names = owner.names();
+        let pool = owner.child(ChildKind::InferencePool, cluster);
+        let route = owner.child(ChildKind::HTTPRoute, cluster);
 
         let backend = backend(model, exposure)?;
         let serving = serving_name(&owner.name, backend);
@@ -110,17 +123,7 @@ impl Topology {
         };
         // While the pool keeps the pods of a renamed backend, their port and name are those to use.
         let serving = selector.get(LABEL_SERVING).unwrap_or(&serving);
-        let server = cluster.server(&owner.namespace, serving);
-        let target_port = exposure
-            .target_port
-            .or_else(|| {
-                server.and_then(|s| {
-                    u16::try_from(s.spec.workload_port.port)
-                        .ok()
-                        .filter(|p| *p > 0)
-                })
-            })
-            .unwrap_or(DEFAULT_PORT);
+        let target_port = target_port(exposure, &owner.namespace, serving, cluster);
         let role = selector.get(LABEL_ROLE).map_or("leader", String::as_str);
         let served_names = cluster
             .serving(&owner.namespace, serving)
@@ -169,19 +172,9 @@ impl Topology {
             .clone()
             .unwrap_or_else(|| leader_pods(&serving));
         let role = selector.get(LABEL_ROLE).map_or("leader", String::as_str);
-        let server = cluster.server(&owner.namespace, &serving);
         Ok(Self {
-            names: Names::of(&owner.name),
-            target_port: exposure
-                .target_port
-                .or_else(|| {
-                    server.and_then(|s| {
-                        u16::try_from(s.spec.workload_port.port)
-                            .ok()
-                            .filter(|p| *p > 0)
-                    })
-                })
-                .unwrap_or(DEFAULT_PORT),
+            names: owner.names(),
+            target_port: target_port(exposure, &owner.namespace, &serving, cluster),
             served_names: match cluster.serving(&owner.namespace, &serving) {
                 Some(serving) => served_name::of_serving(&serving, role),
                 None => backend.map(served_name::of_backend).unwrap_or_default(),
@@ -211,6 +204,19 @@ impl Topology {
     pub fn asks_picker(&self) -> bool {
         self.gateways.iter().any(|g| g.provider.asks_picker)
     }
+}
+
+/// The port that is asked for, else that of the ModelServer, else Kthena's.
+fn target_port(exposure: &Exposure, namespace: &str, serving: &str, cluster: &impl Cluster) -> u16 {
+    let of_server = || {
+        let server = cluster.server(namespace, serving)?;
+        let port = u16::try_from(server.spec.workload_port.port).ok()?;
+        (port > 0).then_some(port)
+    };
+    exposure
+        .target_port
+        .or_else(of_server)
+        .unwrap_or(DEFAULT_PORT)
 }
 
 /// Whether Kthena says that the Model is active.

@@ -4,6 +4,7 @@
 //! serves the path of the weights.
 //! <https://docs.vllm.ai/en/latest/configuration/serve_args.html>
 
+use crate::names::hex;
 use kthena_bridge_api::kthena::{ModelBackend, ModelServing, PodTemplateSpec};
 use md5::{Digest, Md5};
 use serde_json::Value;
@@ -93,7 +94,7 @@ pub(super) fn of_backend(backend: &ModelBackend) -> Vec<String> {
         None => vec![format!(
             "{}/{}",
             cache_path(&backend.cache_uri),
-            hex(&backend.model_uri)
+            hex(&Md5::digest(&backend.model_uri))
         )],
     }
 }
@@ -103,17 +104,6 @@ fn cache_path(uri: &str) -> String {
         Some((_, path)) => format!("/{}", path.trim_matches('/')),
         None => String::new(),
     }
-}
-
-fn hex(model_uri: &str) -> String {
-    use std::fmt::Write;
-    Md5::digest(model_uri)
-        .iter()
-        .fold(String::new(), |mut hex, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
 }
 
 #[cfg(test)]

@@ -5,10 +5,11 @@ use kthena_bridge_api::child::ChildKind;
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
-use testbed::Model;
+use testbed::{Model, TestBed};
 
 use crate::{
     LIMIT, ask, bed, essences, kthenas_conditions, versions, wait_for_answer, wait_until_as_before,
+    wait_until_gone,
 };
 
 /// An annotation, and where its value is found in which object.
@@ -106,6 +107,29 @@ async fn field(
     }))
 }
 
+/// Waits until a field of an object of the Model's name has a value.
+async fn wait_for_field(
+    bed: &TestBed,
+    model: &Model<'_>,
+    kind: ChildKind,
+    pointer: &str,
+    value: &str,
+) {
+    let looked = bed.wait_for(
+        format!("{pointer} of the {kind} is {value}"),
+        LIMIT,
+        async || {
+            let found = field(model, kind, pointer).await?;
+            if found.as_deref() == Some(value) {
+                Ok(())
+            } else {
+                Err(format!("{found:?}"))
+            }
+        },
+    );
+    looked.await.unwrap();
+}
+
 #[tokio::test]
 async fn what_an_annotation_sets_is_gone_when_the_annotation_is() {
     let bed = bed().await;
@@ -116,19 +140,7 @@ async fn what_an_annotation_sets_is_gone_when_the_annotation_is() {
     let before = essences(&model).await.unwrap();
     for (key, value, kind, pointer, expected) in OPTIONAL {
         model.annotate(&[(key, Some(value))]).await.unwrap();
-        let looked = bed.wait_for(
-            format!("{key}={value} is in {pointer} of the {kind}"),
-            LIMIT,
-            async || {
-                let found = field(&model, *kind, pointer).await?;
-                if found.as_deref() == Some(*expected) {
-                    Ok(())
-                } else {
-                    Err(format!("{found:?}"))
-                }
-            },
-        );
-        looked.await.unwrap();
+        wait_for_field(&bed, &model, *kind, pointer, expected).await;
         let off = if *key == "gateway" {
             Some("inference-gateway")
         } else {
@@ -171,20 +183,14 @@ async fn the_only_gateway_of_the_namespace_is_used_and_a_second_one_moves_nothin
         .annotate(&[("request-timeout", Some("7s"))])
         .await
         .unwrap();
-    let looked = bed.wait_for("the route has the timeout", LIMIT, async || {
-        let timeout = field(
-            &model,
-            ChildKind::HTTPRoute,
-            "/spec/rules/0/timeouts/request",
-        )
-        .await?;
-        if timeout.as_deref() == Some("7s") {
-            Ok(())
-        } else {
-            Err(format!("{timeout:?}"))
-        }
-    });
-    looked.await.unwrap();
+    wait_for_field(
+        &bed,
+        &model,
+        ChildKind::HTTPRoute,
+        "/spec/rules/0/timeouts/request",
+        "7s",
+    )
+    .await;
     let parent = field(&model, ChildKind::HTTPRoute, "/spec/parentRefs/0/name")
         .await
         .unwrap();
@@ -256,24 +262,7 @@ async fn un_annotating_removes_what_is_ours_and_touches_nothing_else() {
         .unwrap();
     wait_for_answer(&bed, address, "/demo", "demo", 200).await;
     model.delete().await.unwrap();
-    let looked = bed.wait_for(
-        "the objects of the deleted Model are gone",
-        LIMIT,
-        async || {
-            let left: Vec<_> = model
-                .children()
-                .await?
-                .into_iter()
-                .map(|(kind, _)| kind)
-                .collect();
-            if left.is_empty() {
-                Ok(())
-            } else {
-                Err(format!("{left:?}"))
-            }
-        },
-    );
-    looked.await.unwrap();
+    wait_until_gone(&bed, &model).await;
     assert_eq!(
         services
             .get("foreign")
@@ -407,15 +396,14 @@ async fn bad_input_is_named_and_what_served_goes_on_serving() {
         .annotate(&[("gateway", Some("inference-gateway"))])
         .await
         .unwrap();
-    let looked = bed.wait_for("the route is back on its Gateway", LIMIT, async || {
-        let parent = field(&model, ChildKind::HTTPRoute, "/spec/parentRefs/0/name").await?;
-        if parent.as_deref() == Some("inference-gateway") {
-            Ok(())
-        } else {
-            Err(format!("{parent:?}"))
-        }
-    });
-    looked.await.unwrap();
+    wait_for_field(
+        &bed,
+        &model,
+        ChildKind::HTTPRoute,
+        "/spec/parentRefs/0/name",
+        "inference-gateway",
+    )
+    .await;
     assert_eq!(
         versions(&other).await,
         before.1,
@@ -501,18 +489,12 @@ async fn a_paused_model_keeps_its_objects_and_tells_the_truth() {
         .await
         .unwrap();
     model.annotate(&[("paused", None)]).await.unwrap();
-    let looked = bed.wait_for("the path is the new one", LIMIT, async || {
-        let path = field(
-            &model,
-            ChildKind::HTTPRoute,
-            "/spec/rules/0/matches/0/path/value",
-        )
-        .await?;
-        if path.as_deref() == Some("/elsewhere") {
-            Ok(())
-        } else {
-            Err(format!("{path:?}"))
-        }
-    });
-    looked.await.unwrap();
+    wait_for_field(
+        &bed,
+        &model,
+        ChildKind::HTTPRoute,
+        "/spec/rules/0/matches/0/path/value",
+        "/elsewhere",
+    )
+    .await;
 }

@@ -72,8 +72,14 @@ async fn every_object_that_is_edited_stripped_or_deleted_is_repaired() {
     let before = essences(&model).await.unwrap();
     let kinds: Vec<ChildKind> = before.iter().map(|(kind, _)| *kind).collect();
     let gke = |kind: &ChildKind| kind.group() == "networking.gke.io";
-    let all: Vec<ChildKind> = ChildKind::ALL.into_iter().filter(|kind| !gke(kind)).collect();
-    assert_eq!(kinds, all, "a Model on Istio with a priority has every kind but GKE's");
+    let all: Vec<ChildKind> = ChildKind::ALL
+        .into_iter()
+        .filter(|kind| !gke(kind))
+        .collect();
+    assert_eq!(
+        kinds, all,
+        "a Model on Istio with a priority has every kind but GKE's"
+    );
 
     let children = model.children().await.unwrap();
     for (kind, object) in &children {

@@ -179,6 +179,21 @@ async fn wait_until_as_before(
     looked.await.unwrap();
 }
 
+/// Waits until the objects of a Model are gone, which has been deleted.
+async fn wait_until_gone(bed: &TestBed, model: &Model<'_>) {
+    let what = format!("nothing of the deleted Model {} is left", model.name());
+    let looked = bed.wait_for(what, LIMIT, async || {
+        let left = model.children().await?.into_iter().map(|(kind, _)| kind);
+        let left: Vec<ChildKind> = left.collect();
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:?}"))
+        }
+    });
+    looked.await.unwrap();
+}
+
 /// Kind, name and version of every object of a Model.
 async fn versions(model: &Model<'_>) -> Vec<(ChildKind, String, String)> {
     let children = model.children().await.unwrap();

@@ -10,7 +10,8 @@ use serde_json::json;
 use testbed::{OPERATOR, OPERATOR_NAMESPACE, TestBed};
 
 use crate::{
-    LIMIT, bed_alone, essences, kthenas_conditions, versions, wait_for_answer, wait_until_as_before,
+    LIMIT, bed_alone, essences, kthenas_conditions, versions, wait_for_answer,
+    wait_until_as_before, wait_until_gone,
 };
 
 /// What the operator has counted since it started.
@@ -206,20 +207,7 @@ async fn what_changed_while_the_operator_was_stopped_is_made_good() {
     wait_for_answer(&bed, first, "/moved", "moved", 404).await;
     wait_for_answer(&bed, first, "/another", "repathed", 200).await;
     wait_for_answer(&bed, first, "/repathed", "repathed", 404).await;
-    let looked = bed.wait_for("nothing of the deleted Model is left", LIMIT, async || {
-        let left: Vec<_> = deleted
-            .children()
-            .await?
-            .into_iter()
-            .map(|(kind, _)| kind)
-            .collect();
-        if left.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("{left:?}"))
-        }
-    });
-    looked.await.unwrap();
+    wait_until_gone(&bed, deleted).await;
     wait_for_answer(&bed, first, "/unannotated", "unannotated", 404).await;
     wait_until_as_before(
         &bed,
