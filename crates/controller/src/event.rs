@@ -77,14 +77,16 @@ async fn publish(
 }
 
 /// The Event of a transition: served, no longer served, or not accepted. What lies between while a Model
-/// starts is in its conditions only.
+/// starts, or a Gateway takes a change in, is in its conditions only.
 fn of(transition: &Transition) -> Option<Event> {
     let verdict = &transition.verdict;
-    let was_true = transition.was.as_deref() == Some(Status::True.as_str());
+    let was = transition.was.as_deref();
     let type_ = match (verdict.reason.condition(), verdict.reason.status()) {
         (ConditionType::Programmed, Status::True) => EventType::Normal,
-        (ConditionType::Programmed | ConditionType::Reachable, _) if was_true => EventType::Warning,
         (ConditionType::Accepted, Status::False) => EventType::Warning,
+        (_, Status::False) if was.is_some_and(|was| was != Status::False.as_str()) => {
+            EventType::Warning
+        }
         _ => return None,
     };
     Some(Event {
@@ -136,6 +138,15 @@ mod tests {
         );
         assert_eq!(
             kind(Reason::NoReadyEndpoints, Some("True")),
+            Some(EventType::Warning)
+        );
+        assert_eq!(
+            kind(Reason::NoReadyEndpoints, Some("Unknown")),
+            Some(EventType::Warning)
+        );
+        assert_eq!(kind(Reason::Pending, Some("True")), None);
+        assert_eq!(
+            kind(Reason::RequestFailed, Some("True")),
             Some(EventType::Warning)
         );
         assert_eq!(kind(Reason::WaitingForModel, None), None);

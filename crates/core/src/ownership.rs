@@ -5,6 +5,7 @@
 //! whether something is left that is no longer wanted. Both sides become a digest, so that a cache need
 //! not keep the objects. <https://kubernetes.io/docs/reference/using-api/server-side-apply/>
 
+use jiff::Timestamp;
 use kthena_bridge_api::FIELD_MANAGER;
 use kthena_bridge_api::child::ChildKind;
 use serde_json::{Map, Value};
@@ -67,6 +68,14 @@ pub fn live(kind: ChildKind, object: &Value) -> Digest {
 /// Whether we wrote any field of the object, by whichever operation.
 pub fn is_managed(object: &Value) -> bool {
     managed_fields(object).any(is_ours)
+}
+
+/// When we last changed the object, as the API server recorded it, by whichever operation.
+pub fn written_at(object: &Value) -> Option<Timestamp> {
+    let times = managed_fields(object).filter(|entry| is_ours(entry));
+    times
+        .filter_map(|entry| entry.get("time")?.as_str()?.parse().ok())
+        .max()
 }
 
 /// The object's `managedFields` with our `Update` entry made an `Apply` entry; nothing when there is none.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kthena_bridge_api::child::{ANNOTATION_ACTIVATED, ChildKind, LABEL_MODEL};
 use kthena_bridge_api::gateway::{ParentReference, ParentStatus};
@@ -23,6 +24,8 @@ pub struct Child {
     pub digest: Digest,
     /// Whether we wrote any of its fields.
     pub managed: bool,
+    /// When we last changed it.
+    pub written_at: Option<Timestamp>,
     /// What its kind has that is read.
     pub detail: Detail,
 }
@@ -124,6 +127,7 @@ impl Child {
             kind,
             digest: ownership::live(kind, object),
             managed: ownership::is_managed(object),
+            written_at: ownership::written_at(object),
             detail: Detail::of(kind, object),
             metadata: ObjectMeta {
                 generation: metadata.generation,

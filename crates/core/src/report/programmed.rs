@@ -47,8 +47,10 @@ pub(super) fn verdict(
             let since = [&live.pool, &live.route]
                 .into_iter()
                 .flatten()
-                .filter_map(|c| c.metadata.creation_timestamp.as_ref())
-                .map(|t| t.0)
+                .filter_map(|c| {
+                    let created = c.metadata.creation_timestamp.as_ref().map(|t| t.0);
+                    created.max(c.written_at)
+                })
                 .max();
             let left = since.map(|since| {
                 PATIENCE.saturating_sub(

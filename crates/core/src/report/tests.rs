@@ -151,6 +151,25 @@ fn a_silence_becomes_a_reason() {
     );
 }
 
+/// A Gateway is given the same time again after each change.
+#[test]
+fn a_silence_begins_with_the_last_write() {
+    let mut silent = cluster(&recorded!("gateway-missing"), true);
+    let key = (
+        ChildKind::HTTPRoute,
+        "default".to_owned(),
+        "demo".to_owned(),
+    );
+    let mut route = (*silent.children[&key]).clone();
+    route.written_at = Some("2026-01-01T01:00:00Z".parse().unwrap());
+    silent.children.insert(key, Arc::new(route));
+    let later = report(&silent, &active(), "2026-01-01T01:00:10Z");
+    assert_eq!(
+        (later.programmed.reason, later.again_in),
+        (Reason::Pending, Some(Duration::from_secs(20)))
+    );
+}
+
 #[test]
 fn a_gateway_that_is_not_programmed_serves_nothing() {
     let mut recording = recorded!("ok");
