@@ -200,7 +200,16 @@ impl Writer {
         if let Ok(strict) = format!("{}&fieldValidation=Strict", request.uri()).parse() {
             *request.uri_mut() = strict;
         }
-        let created: Value = answer(what, self.client.request(request)).await?;
+        let created: Value = match answer(what, self.client.request(request)).await {
+            // The object cannot be what was not found.
+            Err(error) if error.is_not_found() => {
+                return Err(Error::Prerequisite {
+                    what: what(),
+                    message: error.cause(),
+                });
+            }
+            created => created?,
+        };
         self.written(desired.kind, &created);
         Ok(())
     }
@@ -359,9 +368,7 @@ impl Applied {
                 Class::Forbidden => Cause::Forbidden,
                 Class::Conflict | Class::Transient => Cause::Other,
             },
-            message: error
-                .status()
-                .map_or_else(|| error.to_string(), |s| s.message.clone()),
+            message: error.cause(),
         });
         self.errors.push(error);
     }

@@ -44,7 +44,9 @@ impl Claims {
         wanted: Route,
         live: Option<&Route>,
     ) -> Result<(), Box<Conflict>> {
-        let mut topics: HashSet<Claim> = claims::of(&wanted, &*self.caches).into_iter().collect();
+        let mut topics: HashSet<Claim> = claims::contended(&wanted, &*self.caches)
+            .into_iter()
+            .collect();
         // Before anything is looked at, so that no change is missed between.
         self.contenders.set(model, topics.clone());
         let taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);

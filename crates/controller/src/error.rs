@@ -49,6 +49,14 @@ pub enum Error {
         /// How long was waited.
         limit: Duration,
     },
+    /// Something that a new object refers to is not there.
+    #[error("{what}: {message}")]
+    Prerequisite {
+        /// Verb and object.
+        what: String,
+        /// What is not there, as the API server says it.
+        message: String,
+    },
     /// An object of the needed name exists and is not ours.
     #[error("{kind} {namespace}/{name} exists and belongs to something else")]
     NotOurs {
@@ -95,7 +103,9 @@ impl Error {
             },
             Self::NotOurs { .. } => Class::NotOurs,
             Self::Apply { first, .. } => first.class(),
-            Self::Timeout { .. } | Self::Listen { .. } => Class::Transient,
+            Self::Timeout { .. } | Self::Prerequisite { .. } | Self::Listen { .. } => {
+                Class::Transient
+            }
         }
     }
 
@@ -114,5 +124,18 @@ impl Error {
     /// so by its code alone.
     pub(crate) fn is_not_found(&self) -> bool {
         self.status().is_some_and(|status| status.code == 404)
+    }
+
+    /// What went wrong, without what was tried.
+    pub(crate) fn cause(&self) -> String {
+        match self {
+            Self::Request { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => status.message.clone(),
+                other => other.to_string(),
+            },
+            Self::Timeout { limit, .. } => format!("no answer within {}s", limit.as_secs()),
+            Self::Prerequisite { message, .. } => message.clone(),
+            other => other.to_string(),
+        }
     }
 }

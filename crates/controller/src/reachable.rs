@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error as StdError;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -178,27 +178,33 @@ impl Prober {
 async fn ask(target: &Target) -> Outcome {
     match request(target).await {
         Ok(status) => Outcome::Answered(status),
-        Err(error) if error.is_timeout() => {
+        Err(Failure::Address(error)) => Outcome::Failed(format!("{}: {error}", target.address)),
+        Err(Failure::Request(error)) if error.is_timeout() => {
             Outcome::Failed(format!("nothing came within {}s", LIMIT.as_secs()))
         }
-        Err(error) => failure(&error),
+        Err(Failure::Request(error)) => failure(&error),
     }
 }
 
-/// A client of its own for each request: connections are not kept, and the host is looked up nowhere.
-async fn request(target: &Target) -> Result<u16, reqwest::Error> {
+/// A client of its own for each request: connections are not kept, and the host, which need not be known
+/// here, is not looked up but taken to be at the Gateway's address.
+async fn request(target: &Target) -> Result<u16, Failure> {
+    let addresses = tokio::net::lookup_host((target.address.as_str(), target.port)).await;
+    let addresses: Vec<SocketAddr> = addresses.map_err(Failure::Address)?.collect();
     let mut client = reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
-        .timeout(LIMIT);
-    if let Ok(address) = target.address.parse::<IpAddr>() {
-        client = client.resolve(&target.host, SocketAddr::new(address, target.port));
+        .timeout(LIMIT)
+        .resolve_to_addrs(&target.host, &addresses);
+    if !target.tls {
+        // Where there are no certificates of authorities, a client that wants them cannot be made.
+        let nothing_to_trust = rustls::RootCertStore::empty();
+        let tls = rustls::ClientConfig::builder()
+            .with_root_certificates(nothing_to_trust)
+            .with_no_client_auth();
+        client = client.tls_backend_preconfigured(tls);
     }
-    let scheme = if target.tls { "https" } else { "http" };
-    // An address that is a name is looked up; the host is then said in the header alone.
-    let named = target.address.parse::<IpAddr>().is_err();
-    let authority = if named { &target.address } else { &target.host };
-    let mut headers: HeaderMap = target
+    let headers: HeaderMap = target
         .headers
         .iter()
         .filter_map(|(name, value)| {
@@ -208,12 +214,23 @@ async fn request(target: &Target) -> Result<u16, reqwest::Error> {
             ))
         })
         .collect();
-    if let Ok(host) = target.host.parse() {
-        headers.insert(HOST, host);
-    }
-    let url = format!("{scheme}://{authority}:{}{}", target.port, target.path);
-    let answer = client.build()?.get(url).headers(headers).send().await?;
-    Ok(answer.status().as_u16())
+    let scheme = if target.tls { "https" } else { "http" };
+    let url = format!("{scheme}://{}:{}{}", target.host, target.port, target.path);
+    let client = client.build().map_err(Failure::Request)?;
+    let answer = client
+        .get(url)
+        .headers(headers)
+        .header(HOST, &target.host)
+        .send()
+        .await;
+    Ok(answer.map_err(Failure::Request)?.status().as_u16())
+}
+
+/// Why there is no answer.
+enum Failure {
+    /// The Gateway's address has no meaning here.
+    Address(std::io::Error),
+    Request(reqwest::Error),
 }
 
 /// The innermost cause, which says most, and holds no port of ours that would differ each time.

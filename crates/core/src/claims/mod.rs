@@ -217,24 +217,50 @@ impl From<&Conflict> for NotAccepted {
             Some(owner) => format!("ModelBooster {}/{}", holder.namespace(), owner.name),
             None => format!("HTTPRoute {}/{}", holder.namespace(), holder.name()),
         };
-        let inside = if conflict.held.is(&conflict.wanted) {
-            String::new()
+        let another = "choose another kthena-bridge.io/hostnames or kthena-bridge.io/path";
+        let message = if conflict.held.is(&conflict.wanted) {
+            let apart = "or tell the routes apart by kthena-bridge.io/match-model";
+            format!("{holder} has {}; {another}, {apart}", conflict.held)
         } else {
-            format!(", and {} is inside of it", conflict.wanted)
+            format!(
+                "{holder} has {}, and {} is inside of it; {another}",
+                conflict.held, conflict.wanted
+            )
         };
         Self {
             reason: Reason::RouteConflict,
-            message: format!(
-                "{holder} has {}{inside}; choose another kthena-bridge.io/hostnames or kthena-bridge.io/path, \
-                 or tell the Models apart by kthena-bridge.io/match-model",
-                conflict.held
-            ),
+            message,
         }
     }
 }
 
 /// Below a Model's path, what clients ask for.
 const REQUESTS: [&str; 2] = ["v1/chat/completions", "v1/completions"];
+
+/// What a route has, and what of it another route may take: who has one of these is looked at when it
+/// changes.
+pub fn contended(route: &Route, cluster: &impl Cluster) -> Vec<Claim> {
+    let own = of(route, cluster);
+    let mut all = own.clone();
+    for claim in own {
+        for request in REQUESTS {
+            let path = format!("{}/{request}", claim.path.trim_end_matches('/'));
+            for prefix in prefixes(&path).filter(|prefix| prefix.len() > claim.path.len()) {
+                for headers in [claim.headers.clone(), BTreeMap::new()] {
+                    let part = Claim {
+                        path: prefix.to_owned(),
+                        headers,
+                        ..claim.clone()
+                    };
+                    if !all.contains(&part) {
+                        all.push(part);
+                    }
+                }
+            }
+        }
+    }
+    all
+}
 
 /// The route that gets the requests of a live one, if there is one: an older one with the same claim, or
 /// one for just what clients ask for.

@@ -20,8 +20,8 @@ pub struct Pod {
     pub metadata: ObjectMeta,
     /// Whether it is ready and not on its way out.
     pub ready: bool,
-    /// The ports that it serves on, as far as it shows: those that its readiness is probed at, else those
-    /// that it declares. Empty when it shows nothing.
+    /// The ports that it serves on, as far as it shows: those that its readiness is probed at, which may
+    /// be for nothing else, and those that it declares. Empty when it shows nothing.
     pub ports: Vec<u16>,
     /// What keeps it from running, in words that do not change while it does.
     pub stuck: Option<String>,
@@ -61,14 +61,15 @@ fn condition<'a>(pod: &'a Whole, type_: &str) -> Option<&'a str> {
 fn ports(pod: &Whole) -> Vec<u16> {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     let engines: Vec<&Container> = containers.filter(|c| c.name != RUNTIME).collect();
-    let probed: Vec<u16> = engines.iter().filter_map(|c| probed_port(c)).collect();
-    if !probed.is_empty() {
-        return probed;
-    }
     let declared = engines.iter().flat_map(|c| c.ports.iter().flatten());
     let tcp = declared.filter(|p| p.protocol.as_deref().unwrap_or("TCP") == "TCP");
-    tcp.filter_map(|p| u16::try_from(p.container_port).ok())
-        .collect()
+    let mut ports: Vec<u16> = tcp
+        .filter_map(|p| u16::try_from(p.container_port).ok())
+        .collect();
+    ports.extend(engines.iter().filter_map(|c| probed_port(c)));
+    ports.sort_unstable();
+    ports.dedup();
+    ports
 }
 
 /// Where an HTTP or TCP probe asks whether the container is ready.
@@ -93,7 +94,7 @@ fn probed_port(container: &Container) -> Option<u16> {
 
 fn stuck(pod: &Whole) -> Option<String> {
     if condition(pod, "PodScheduled") == Some("False") {
-        return Some("it cannot be scheduled: no node has room for it, or fits it".to_owned());
+        return Some("it cannot be scheduled, since no node has room for it or fits it".to_owned());
     }
     let status = pod.status.as_ref()?;
     let containers = status
@@ -130,13 +131,13 @@ fn container_stuck(status: &ContainerStatus) -> Option<String> {
         ended.filter(|_| status.restart_count > 0 || waits_for == Some("CrashLoopBackOff"))
     {
         return Some(format!(
-            "its container {} keeps ending with exit code {}; see its log",
+            "container {} keeps ending with exit code {}; see its log",
             status.name, ended.exit_code
         ));
     }
     match waits_for {
         None | Some("ContainerCreating" | "PodInitializing") => None,
-        Some(reason) => Some(format!("its container {} waits: {reason}", status.name)),
+        Some(reason) => Some(format!("container {} waits: {reason}", status.name)),
     }
 }
 
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_port_that_readiness_is_probed_at_counts_before_those_that_are_declared() {
+    fn the_ports_of_a_pod_are_those_that_are_probed_and_declared_but_the_runtimes() {
         let runtime = json!({"name": "runtime", "ports": [{"containerPort": 8100}],
             "readinessProbe": {"httpGet": {"path": "/health", "port": 8100}}});
         let mut engine = json!({"name": "engine", "ports": [{"containerPort": 1234}, {"name": "web", "containerPort": 8000}]});
@@ -183,9 +184,9 @@ mod tests {
             |engine: &Value| pod(&json!({"containers": [runtime, engine]}), &json!({})).ports;
         assert_eq!(ports(&engine), [1234, 8000]);
         engine["readinessProbe"] = json!({"httpGet": {"port": "web"}});
-        assert_eq!(ports(&engine), [8000]);
+        assert_eq!(ports(&engine), [1234, 8000]);
         engine["readinessProbe"] = json!({"tcpSocket": {"port": 8001}});
-        assert_eq!(ports(&engine), [8001]);
+        assert_eq!(ports(&engine), [1234, 8000, 8001]);
         assert_eq!(
             ports(&json!({"name": "engine"})),
             Vec::<u16>::new(),
@@ -214,7 +215,7 @@ mod tests {
             let told = stuck(container(state, 3)).unwrap();
             assert_eq!(
                 told,
-                "its container epp keeps ending with exit code 2; see its log"
+                "container epp keeps ending with exit code 2; see its log"
             );
         }
         assert_eq!(

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kthena_bridge_api::child::ChildKind;
+use kthena_bridge_api::child::{ChildKind, LABEL_PICKER};
 use kthena_bridge_api::condition::Reason;
 use kthena_bridge_api::gateway::{Gateway, ParentReference, ParentStatus};
-use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_api::kthena::{LABEL_ROLE, LABEL_SERVING, ModelBooster};
 
 use super::{Cause, Outcome, Verdict};
 use crate::claims;
 use crate::config::FailureMode;
 use crate::observe::{Child, Cluster, Detail};
 use crate::plan;
-use crate::provider::{GENERIC, Provider};
+use crate::provider::{GENERIC, ISTIO, Provider};
 use crate::topology::{Owner, listeners, provider_of};
 
 /// How long a silence counts as "not yet".
@@ -147,6 +147,13 @@ impl Live<'_> {
     /// Why there is no route.
     fn not_attached(&self) -> Verdict {
         match self.outcome {
+            Outcome::Applied { exposure, .. } if exposure.paused => Verdict::new(
+                Reason::WaitingForModel,
+                "nothing is served, and nothing is written while it is paused; remove kthena-bridge.io/paused",
+            ),
+            Outcome::Applied { plan, failures, .. } if !plan.missing.is_empty() || !failures.is_empty() => {
+                Verdict::new(Reason::WaitingForModel, "nothing is served; see the condition Accepted")
+            }
             Outcome::Applied { topology, .. } if topology.activated => {
                 Verdict::new(Reason::Pending, "the objects were written just now")
             }
@@ -173,7 +180,10 @@ impl Live<'_> {
         (!active).then(|| {
             Verdict::new(
                 Reason::ModelFailed,
-                format!("Kthena reports: {}", failed.message),
+                format!(
+                    "Kthena reports: {}; see the log of its controller-manager",
+                    failed.message
+                ),
             )
         })
     }
@@ -181,11 +191,22 @@ impl Live<'_> {
     fn served_name(&self) -> Check {
         match self.outcome {
             Outcome::Applied { topology, .. } if topology.served_names.is_empty() => {
-                Err(Verdict::new(
-                    Reason::ServedNameUnknown,
+                let missing = [LABEL_SERVING, LABEL_ROLE]
+                    .into_iter()
+                    .filter(|l| !topology.selector.contains_key(*l));
+                let missing: Vec<&str> = missing.collect();
+                let message = if missing.is_empty() {
                     "the engine's command in the ModelServing has neither --served-model-name nor --model; set \
-                 served-model-name in the worker's config",
-                ))
+                     served-model-name in the worker's config"
+                        .to_owned()
+                } else {
+                    format!(
+                        "kthena-bridge.io/pod-selector does not say which ModelServing and role the pods are of; \
+                         add {}",
+                        missing.join(" and ")
+                    )
+                };
+                Err(Verdict::new(Reason::ServedNameUnknown, message))
             }
             _ => Ok(()),
         }
@@ -198,20 +219,23 @@ impl Live<'_> {
         target_port: Option<u16>,
         cluster: &impl Cluster,
     ) -> Check {
-        let mut pods = cluster.pods(self.namespace, selector);
-        pods.retain(|pod| pod.ready);
+        let all = cluster.pods(self.namespace, selector);
+        let pods: Vec<_> = all.iter().filter(|pod| pod.ready).collect();
         if pods.is_empty() {
             return Err(self.failed().unwrap_or_else(|| {
                 let labels: Vec<String> =
                     selector.iter().map(|(k, v)| format!("{k}={v}")).collect();
                 let labels = labels.join(",");
-                Verdict::new(
-                    Reason::NoReadyEndpoints,
-                    format!(
-                        "no pod in namespace {} with the labels {labels} is ready",
-                        self.namespace
+                let namespace = self.namespace;
+                let message = match all.iter().find_map(|pod| pod.stuck.as_ref()) {
+                    _ if all.is_empty() => format!(
+                        "no pod in namespace {namespace} has the labels {labels}; see replicas of the Model, and \
+                         kthena-bridge.io/pod-selector if it is set"
                     ),
-                )
+                    Some(stuck) => format!("the pods in namespace {namespace} with the labels {labels} are not ready: {stuck}"),
+                    None => format!("the pods in namespace {namespace} with the labels {labels} are not ready"),
+                };
+                Verdict::new(Reason::NoReadyEndpoints, message)
             }));
         }
         let Some(target) = target_port else {
@@ -233,8 +257,7 @@ impl Live<'_> {
         Err(Verdict::new(
             Reason::PortNotServed,
             format!(
-                "requests go to port {target}, and the ready pods serve on {}; set kthena-bridge.io/target-port, \
-                 or spec.workloadPort.port of the ModelServer",
+                "requests go to port {target}, and the ready pods serve on {}; set kthena-bridge.io/target-port",
                 ports.join(", ")
             ),
         ))
@@ -254,8 +277,8 @@ impl Live<'_> {
         Err(Verdict::new(
             Reason::RouteOutranked,
             format!(
-                "HTTPRoute {}/{} gets the requests for {}: remove it, or choose another kthena-bridge.io/path \
-                 or kthena-bridge.io/hostnames",
+                "HTTPRoute {}/{} gets the requests for {}: remove it, or choose another kthena-bridge.io/path, \
+                 kthena-bridge.io/hostnames or kthena-bridge.io/match-model",
                 conflict.holder.namespace(),
                 conflict.holder.name(),
                 conflict.held
@@ -294,8 +317,11 @@ impl Live<'_> {
         let stuck = pods.iter().find_map(|pod| pod.stuck.as_ref());
         let why = match (failure, stuck) {
             (Some(failure), _) => format!("its pod cannot be made: {failure}"),
-            (None, Some(stuck)) => format!("of its pod, {stuck}"),
-            (None, None) => "see its pods".to_owned(),
+            (None, Some(stuck)) => format!("its pod: {stuck}"),
+            (None, None) => format!(
+                "see the pods with the label {LABEL_PICKER}={}",
+                picker.name()
+            ),
         };
         Err(Verdict::new(
             Reason::EndpointPickerNotReady,
@@ -393,10 +419,15 @@ impl<'a> Attached<'a> {
                         && c.status != "Unknown" =>
                 {
                     if c.status != "True" {
+                        let hint = if c.reason == "InvalidKind" && self.provider == &ISTIO {
+                            "; start istiod with ENABLE_GATEWAY_API_INFERENCE_EXTENSION=true"
+                        } else {
+                            ""
+                        };
                         return Err(Verdict::new(
                             reason,
                             format!(
-                                "{} says of {object}: {}: {}",
+                                "{} says of {object}: {}: {}{hint}",
                                 self.name(),
                                 c.reason,
                                 c.message

@@ -45,10 +45,15 @@ pub(super) fn admit(
             .iter()
             .map(|l| l.name.as_str())
             .collect();
+        let Some(named) = &reference.listener else {
+            let message = format!(
+                "{called} has no listeners at all; name another in kthena-bridge.io/gateway"
+            );
+            return refuse(Reason::ListenerNotFound, message);
+        };
         let message = format!(
-            "{called} has no listener {}; it has {}: name one of them in kthena-bridge.io/gateway, or none \
+            "{called} has no listener {named}; it has {}: name one of them in kthena-bridge.io/gateway, or none \
              for all",
-            reference.listener.as_deref().unwrap_or_default(),
             names.join(", ")
         );
         return refuse(Reason::ListenerNotFound, message);
@@ -68,7 +73,8 @@ pub(super) fn admit(
     }
     if other_hosts.is_empty() {
         let message = format!(
-            "{called} takes no HTTPRoute of namespace {namespace}: {}",
+            "{called} takes no HTTPRoute of namespace {namespace}: {}; its owner can change that, or name another in \
+             kthena-bridge.io/gateway",
             closed.join("; ")
         );
         return refuse(Reason::NotAllowedByListeners, message);

@@ -248,9 +248,9 @@ fn backend<'a>(
             one.name
         ))),
         [one] => Ok(Some(*one)),
-        [] => Err(unsupported(
-            "spec.backend is missing: there are no pods to send requests to".to_owned(),
-        )),
+        [] => Err(unsupported(format!(
+            "spec.backend is missing, so there are no pods to send requests to; add it, or {ways_out}"
+        ))),
         many => Err(unsupported(format!(
             "spec.backends has {} backends ({}), and one pool would mix their engines; {ways_out}",
             many.len(),

@@ -73,17 +73,21 @@ async fn conditions(model: &Model<'_>) -> Result<()> {
     Ok(())
 }
 
-/// `Programmed=True` says that a request is answered now, so it is sent once.
+/// The Gateway's proxy takes its configuration a moment after the Gateway's statuses have told of it.
 async fn ask(bed: &TestBed, url: &str, question: &Value) -> Result<()> {
     eprintln!("$ curl {url} -d '{question}'");
-    let answer = bed.post(url, &[], question).await.map_err(Error::Other)?;
+    let what = format!("{url} answers");
+    let looked = bed.wait_for(what, Duration::from_secs(5), async || {
+        let answer = bed.post(url, &[], question).await?;
+        if answer.status == 200 && answer.json()["model"] == question["model"] {
+            Ok(answer)
+        } else {
+            Err(format!("{answer:#?}"))
+        }
+    });
+    let answer = looked.await?;
     eprintln!("{} {}", answer.status, answer.body.trim());
-    if answer.status == 200 && answer.json()["model"] == question["model"] {
-        return Ok(());
-    }
-    Err(Error::Other(format!(
-        "not the answer that was expected: {answer:#?}"
-    )))
+    Ok(())
 }
 
 async fn ask_streamed(url: &str, question: &Value) -> Result<()> {
