@@ -6,6 +6,7 @@
 )]
 
 mod annotations;
+mod claims;
 mod drift;
 mod kthena_router;
 mod reachable;

@@ -1,0 +1,202 @@
+//! Two that want the same requests.
+
+use std::net::Ipv4Addr;
+
+use kthena_bridge_api::child::ChildKind;
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
+use testbed::{Namespace, TestBed};
+
+use crate::{ask, bed, bed_alone, versions, wait_for_answer};
+
+/// A Gateway that takes routes of every namespace.
+async fn open_gateway(bed: &TestBed, namespace: &Namespace<'_>) -> Ipv4Addr {
+    let gateway = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+        "metadata": {"name": "open"}, "spec": {"gatewayClassName": "istio", "listeners": [
+            {"name": "http", "port": 80, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": "All"}}}]}});
+    namespace.apply(&gateway.to_string()).await.unwrap();
+    bed.gateway_address(namespace.name(), "open").await.unwrap()
+}
+
+/// A hand-made route to the pool of a Model.
+fn route(name: &str, path: &str, pool: &str) -> Value {
+    json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": name},
+    "spec": {"parentRefs": [{"name": "open"}], "rules": [{
+        "matches": [{"path": {"type": "PathPrefix", "value": path}}],
+        "backendRefs": [{"group": "inference.networking.k8s.io", "kind": "InferencePool", "name": pool}],
+    }]}})
+}
+
+#[tokio::test]
+async fn a_claim_belongs_to_whoever_has_it_until_it_is_free() {
+    let bed = bed().await;
+    let namespace = bed.namespace("claims").await.unwrap();
+    let address = open_gateway(&bed, &namespace).await;
+    let older = namespace.model("older").await.unwrap();
+    let holder = namespace.model("holder").await.unwrap();
+    holder
+        .expose("open", &[("path", Some("/shared"))])
+        .await
+        .unwrap();
+    older
+        .expose("open", &[("path", Some("/own"))])
+        .await
+        .unwrap();
+    wait_for_answer(&bed, address, "/own", "older", 200).await;
+    let before = (versions(&older).await, versions(&holder).await);
+
+    // The older one moves onto what the younger one has: by age alone, its route would win.
+    older.annotate(&[("path", Some("/shared/"))]).await.unwrap();
+    let conflict = older
+        .wait_for_reason("Accepted", "RouteConflict")
+        .await
+        .unwrap();
+    let holder_name = format!("ModelBooster {}/holder", namespace.name());
+    assert!(
+        conflict.message.contains(&holder_name),
+        "{}",
+        conflict.message
+    );
+    assert!(
+        conflict.message.contains("kthena-bridge.io/path"),
+        "{}",
+        conflict.message
+    );
+    let answer = ask(&bed, address, "/own", "older").await.unwrap();
+    assert_eq!(
+        answer.status, 200,
+        "what served goes on serving: {answer:?}"
+    );
+    let answer = wait_for_answer(&bed, address, "/shared", "holder", 200).await;
+    assert_eq!(answer.served_by(), Some("holder-backend1-0-leader-0-0"));
+    assert_eq!(
+        (versions(&older).await, versions(&holder).await),
+        before,
+        "nothing was written"
+    );
+
+    holder.annotate(&[("expose", None)]).await.unwrap();
+    older.wait_for_condition("Accepted", "True").await.unwrap();
+    let answer = wait_for_answer(&bed, address, "/shared", "older", 200).await;
+    assert_eq!(answer.served_by(), Some("older-backend1-0-leader-0-0"));
+}
+
+#[tokio::test]
+async fn another_namespace_nests_only_under_what_everybody_shares() {
+    let bed = bed().await;
+    let here = bed.namespace("nest-a").await.unwrap();
+    let there = bed.namespace("nest-b").await.unwrap();
+    let address = open_gateway(&bed, &here).await;
+    let gateway = format!("{}/open", here.name());
+    let model = here.model("demo").await.unwrap();
+    model
+        .expose(&gateway, &[("path", Some("/team-a"))])
+        .await
+        .unwrap();
+    let root = here.model("root").await.unwrap();
+    root.expose(&gateway, &[]).await.unwrap();
+
+    let other = there.model("demo").await.unwrap();
+    let inside = [
+        ("expose", Some("true")),
+        ("gateway", Some(gateway.as_str())),
+        ("path", Some("/team-a/demo")),
+    ];
+    other.annotate(&inside).await.unwrap();
+    other
+        .wait_for_reason("Accepted", "RouteConflict")
+        .await
+        .unwrap();
+    assert!(
+        other.children().await.unwrap().is_empty(),
+        "nothing is made for it"
+    );
+    other.annotate(&[("path", Some("/team-b"))]).await.unwrap();
+    other
+        .wait_for_condition("Programmed", "True")
+        .await
+        .unwrap();
+    wait_for_answer(&bed, address, "/team-b", "demo", 200).await;
+}
+
+#[tokio::test]
+async fn a_route_that_comes_to_win_is_named_and_forgotten_when_it_goes() {
+    let bed = bed().await;
+    let namespace = bed.namespace("outrank").await.unwrap();
+    let address = open_gateway(&bed, &namespace).await;
+    // Older than the Model's, and elsewhere for now.
+    namespace
+        .apply(&route("by-hand", "/elsewhere", "nowhere").to_string())
+        .await
+        .unwrap();
+    let model = namespace.model("demo").await.unwrap();
+    model
+        .expose("open", &[("path", Some("/demo"))])
+        .await
+        .unwrap();
+    wait_for_answer(&bed, address, "/demo", "demo", 200).await;
+    for path in ["/demo", "/demo/v1"] {
+        namespace
+            .apply(&route("by-hand", path, "nowhere").to_string())
+            .await
+            .unwrap();
+        let outranked = model
+            .wait_for_reason("Programmed", "RouteOutranked")
+            .await
+            .unwrap();
+        let name = format!("HTTPRoute {}/by-hand", namespace.name());
+        assert!(outranked.message.contains(&name), "{}", outranked.message);
+        wait_for_answer(&bed, address, "/demo", "demo", 500).await;
+        namespace
+            .apply(&route("by-hand", "/elsewhere", "nowhere").to_string())
+            .await
+            .unwrap();
+        model
+            .wait_for_condition("Programmed", "True")
+            .await
+            .unwrap();
+        wait_for_answer(&bed, address, "/demo", "demo", 200).await;
+    }
+    let routes = model.children_api(ChildKind::HTTPRoute).unwrap();
+    routes
+        .delete("by-hand", &DeleteParams::default())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn of_two_that_were_annotated_while_the_operator_was_stopped_the_older_is_served() {
+    let bed = bed_alone().await;
+    let namespace = bed.namespace("start").await.unwrap();
+    open_gateway(&bed, &namespace).await;
+    // By name alone, the younger would be first.
+    let older = namespace.model("z-older").await.unwrap();
+    older.wait_for_condition("Active", "True").await.unwrap();
+    let younger = namespace.model("a-younger").await.unwrap();
+    younger.wait_for_condition("Active", "True").await.unwrap();
+    let created =
+        async |model: &testbed::Model<'_>| model.get().await.unwrap().metadata.creation_timestamp;
+    assert!(
+        created(&older).await < created(&younger).await,
+        "they are a second apart"
+    );
+    bed.scale_operator(0).await.unwrap();
+    for model in [&younger, &older] {
+        let annotations = [
+            ("expose", Some("true")),
+            ("gateway", Some("open")),
+            ("path", Some("/shared")),
+        ];
+        model.annotate(&annotations).await.unwrap();
+    }
+    bed.scale_operator(1).await.unwrap();
+    older
+        .wait_for_condition("Programmed", "True")
+        .await
+        .unwrap();
+    let conflict = younger
+        .wait_for_reason("Accepted", "RouteConflict")
+        .await
+        .unwrap();
+    assert!(conflict.message.contains("z-older"), "{}", conflict.message);
+}
