@@ -64,30 +64,39 @@ impl Writer {
         }
     }
 
+    /// Makes the pool as the plan says, and what else the route needs. It comes before all: a route to it
+    /// might be one to somebody else's, and the endpoint picker ends without it.
+    pub(crate) async fn converge_pool(&self, plan: &Plan, topology: &Topology) -> Applied {
+        self.write_step(plan, topology, 0).await
+    }
+
     /// Makes the cluster as the plan says, in steps; a step that fails ends it.
     ///
-    /// The pool comes first: a route to it might be one to somebody else's, and the endpoint picker ends
-    /// without it. The route is next, and alone, since a client waits for it; the picker's Deployment is
-    /// last, since its pod needs what comes before.
+    /// After the pool comes the route, alone, since a client waits for it; the picker's Deployment is last,
+    /// since its pod needs what comes before.
     pub(crate) async fn converge(&self, plan: &Plan, topology: &Topology) -> Applied {
+        for step in 0..=3 {
+            let applied = self.write_step(plan, topology, step).await;
+            if !applied.errors.is_empty() {
+                return applied;
+            }
+        }
+        self.remove(&topology.owner.uid, Some(plan)).await
+    }
+
+    async fn write_step(&self, plan: &Plan, topology: &Topology, now: u8) -> Applied {
         let step = |kind: ChildKind| match kind {
             ChildKind::InferencePool | ChildKind::DestinationRule => 0,
             ChildKind::HTTPRoute => 1,
             ChildKind::Deployment => 3,
             _ => 2,
         };
-        for now in 0..=3 {
-            let objects: Vec<&Desired> = plan
-                .objects
-                .iter()
-                .filter(|o| step(o.kind) == now)
-                .collect();
-            let applied = self.write_all(&objects, topology).await;
-            if !applied.errors.is_empty() {
-                return applied;
-            }
-        }
-        self.remove(&topology.owner.uid, Some(plan)).await
+        let objects: Vec<&Desired> = plan
+            .objects
+            .iter()
+            .filter(|o| step(o.kind) == now)
+            .collect();
+        self.write_all(&objects, topology).await
     }
 
     /// Removes the objects of an owner, the route first: those that no plan wants, or all.

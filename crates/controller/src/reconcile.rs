@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::names::Names;
 use kthena_bridge_core::observe::Cluster as _;
 use kthena_bridge_core::reachable;
 use kthena_bridge_core::report::{self, Outcome};
+use kthena_bridge_core::{Exposure, Plan, Topology, plan};
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -38,7 +40,7 @@ async fn serve(model: &Arc<ModelBooster>, served: Served, cx: &Context) -> Resul
     let Served {
         exposure,
         topology,
-        plan,
+        mut plan,
     } = served;
     let object = ObjectRef::from_obj(&**model);
     let held = cx.retries.held(&object, &plan);
@@ -47,7 +49,7 @@ async fn serve(model: &Arc<ModelBooster>, served: Served, cx: &Context) -> Resul
     } else if let Some((_, failures)) = &held {
         Applied::as_before(failures)
     } else {
-        cx.writer.converge(&plan, &topology).await
+        converge(&exposure, &topology, &mut plan, cx).await
     };
     // Somebody else wrote at the same time: that is for another look, not for a report.
     if applied.only_conflicts() {
@@ -74,6 +76,27 @@ async fn serve(model: &Arc<ModelBooster>, served: Served, cx: &Context) -> Resul
             Err(error)
         }
     }
+}
+
+/// Writes what differs. The endpoint picker is told of its pool by the uid, which is known when it is there.
+async fn converge(
+    exposure: &Exposure,
+    topology: &Topology,
+    plan: &mut Plan,
+    cx: &Context,
+) -> Applied {
+    if topology
+        .owner
+        .child(ChildKind::InferencePool, &*cx.caches)
+        .is_none()
+    {
+        let applied = cx.writer.converge_pool(plan, topology).await;
+        if !applied.errors.is_empty() {
+            return applied;
+        }
+        *plan = plan::build(exposure, topology, &cx.config, &*cx.caches);
+    }
+    cx.writer.converge(plan, topology).await
 }
 
 /// Reports, and tells what turned.

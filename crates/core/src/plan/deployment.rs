@@ -32,6 +32,25 @@ pub(super) fn build(input: &Input<'_>, cluster: &impl Cluster) -> Value {
     };
     let mut liveness = probe(10);
     liveness["initialDelaySeconds"] = 5.into();
+    // It is well by its own account before it has made its certificate and listens for the Gateway, which
+    // fails every request meanwhile.
+    let startup = json!({
+        "tcpSocket": {"port": ENDPOINT_PICKER_PORT},
+        "periodSeconds": 1,
+        "timeoutSeconds": 1,
+        "successThreshold": 1,
+        "failureThreshold": 120,
+    });
+    let mut annotations = json!({format!("{DOMAIN}/config-hash"): config_hash(cluster)});
+    // It forgets the rewrites and objectives of a pool that goes, and does not read them again when the
+    // pool comes back: with another pool it has to be started anew.
+    if let Some(pool) = input
+        .topology
+        .owner
+        .child(ChildKind::InferencePool, cluster)
+    {
+        annotations[format!("{DOMAIN}/pool-uid")] = pool.uid().into();
+    }
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}});
     let mut object = input.head(ChildKind::Deployment, &names.picker);
     object["spec"] = json!({
@@ -44,7 +63,7 @@ pub(super) fn build(input: &Input<'_>, cluster: &impl Cluster) -> Value {
         "template": {
             "metadata": {
                 "labels": template_labels,
-                "annotations": {format!("{DOMAIN}/config-hash"): config_hash(cluster)},
+                "annotations": annotations,
             },
             "spec": {
                 "serviceAccountName": names.picker,
@@ -78,6 +97,7 @@ pub(super) fn build(input: &Input<'_>, cluster: &impl Cluster) -> Value {
                         port("grpc-health", HEALTH_PORT),
                         port("metrics", METRICS_PORT),
                     ],
+                    "startupProbe": startup,
                     "livenessProbe": liveness,
                     "readinessProbe": probe(2),
                     "resources": {"requests": {"cpu": picker.cpu, "memory": picker.memory}},

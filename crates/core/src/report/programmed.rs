@@ -96,6 +96,7 @@ impl Live<'_> {
                 ),
             ));
         }
+        self.nothing_is_missing()?;
         let (Some(pool), Some(route)) = (&self.pool, &self.route) else {
             return Err(self.not_attached());
         };
@@ -142,6 +143,29 @@ impl Live<'_> {
             gateway.is_programmed()?;
         }
         Ok(note)
+    }
+
+    /// Whether all kinds are installed without which a request fails. Where there is no route for it,
+    /// that is told as such.
+    fn nothing_is_missing(&self) -> Check {
+        let Outcome::Applied { plan, topology, .. } = self.outcome else {
+            return Ok(());
+        };
+        let needless = [
+            ChildKind::InferencePool,
+            ChildKind::HTTPRoute,
+            ChildKind::InferenceObjective,
+        ];
+        match plan.missing.iter().find(|kind| !needless.contains(*kind)) {
+            Some(kind) if self.route.is_some() => Err(Verdict::new(
+                Reason::ApplyFailed,
+                format!(
+                    "{kind} {}/{} cannot be written, since the kind is not installed; see the condition Accepted",
+                    self.namespace, topology.names.model
+                ),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Why there is no route.
@@ -290,6 +314,15 @@ impl Live<'_> {
         let names = Owner::of(&self.model.metadata).names();
         let picker = match &self.picker {
             Some(picker) if service == names.picker => picker,
+            None if service == names.picker => {
+                return Err(Verdict::new(
+                    Reason::EndpointPickerNotReady,
+                    format!(
+                        "Deployment {}/{service} is not there; see the condition Accepted",
+                        self.namespace
+                    ),
+                ));
+            }
             // Somebody else's. Whether its Service exists shows in the pool's ResolvedRefs.
             _ if cluster.has_ready_endpoints(self.namespace, service) == Some(false) => {
                 return Err(Verdict::new(
