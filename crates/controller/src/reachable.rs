@@ -179,8 +179,8 @@ async fn ask(target: &Target) -> Outcome {
     match request(target).await {
         Ok(status) => Outcome::Answered(status),
         Err(Failure::Address(error)) => Outcome::Failed(format!("{}: {error}", target.address)),
-        Err(Failure::Request(error)) if error.is_timeout() => {
-            Outcome::Failed(format!("nothing came within {}s", LIMIT.as_secs()))
+        Err(Failure::Request(error)) if error.is_timeout() && !error.is_connect() => {
+            Outcome::Silent
         }
         Err(Failure::Request(error)) => failure(&error),
     }
@@ -194,6 +194,7 @@ async fn request(target: &Target) -> Result<u16, Failure> {
     let mut client = reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(LIMIT / 2)
         .timeout(LIMIT)
         .resolve_to_addrs(&target.host, &addresses);
     if !target.tls {

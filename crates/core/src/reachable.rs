@@ -32,6 +32,8 @@ pub struct Target {
 pub enum Outcome {
     /// An answer with this status.
     Answered(u16),
+    /// A connection, and no answer in time.
+    Silent,
     /// No connection, or none any more.
     Failed(String),
     /// The certificate is not trusted.
@@ -100,6 +102,10 @@ pub fn verdict(outcomes: &[(Target, Outcome)]) -> Verdict {
             Outcome::Answered(status) => {
                 (Reason::RequestFailed, format!("was answered with {status}"))
             }
+            Outcome::Silent => (
+                Reason::RequestFailed,
+                "got no answer in time; see Programmed first".to_owned(),
+            ),
             Outcome::Failed(why) => (
                 Reason::ConnectionFailed,
                 format!(
@@ -198,6 +204,7 @@ mod tests {
         };
         let refused = Outcome::Failed("connection refused".to_owned());
         assert_eq!(of(&[]), Reason::NotRequested);
+        assert_eq!(of(&[Outcome::Silent]), Reason::RequestFailed);
         assert_eq!(of(&[Outcome::Answered(200)]), Reason::Reachable);
         assert_eq!(
             of(&[Outcome::Answered(200), Outcome::Answered(503)]),

@@ -137,6 +137,9 @@ fn essence(object: &DynamicObject) -> Value {
             metadata.remove("annotations");
         }
     }
+    if let Some(template) = value.pointer_mut("/spec/template/metadata/annotations") {
+        template.as_object_mut().unwrap().remove("kthena-bridge.io/pool-uid");
+    }
     if let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) {
         spec.remove("clusterIP");
         spec.remove("clusterIPs");
