@@ -17,7 +17,7 @@ prerequisites:
 	done
 
 .PHONY: test
-test: prerequisites ## Every test, unit to end-to-end. The first run builds the real components (about 12 minutes on 2 cores).
+test: prerequisites ## Every test, unit to end-to-end. The first run builds the real components (about 14 minutes on 2 cores).
 	parts=$$(e2e/parts/fetch)
 	cargo build --workspace --bins
 	cargo test --workspace --no-run

@@ -28,6 +28,15 @@ use crate::{
 const PARTS: &str = "KTHENA_BRIDGE_PARTS";
 const NODE: &str = "testbed";
 
+/// The folder with the real components, for what needs no bed.
+pub fn parts() -> Result<PathBuf> {
+    std::env::var(PARTS).map(PathBuf::from).map_err(|_| {
+        Error::Other(format!(
+            "{PARTS} is not set: it names the folder that e2e/parts/fetch prints"
+        ))
+    })
+}
+
 /// What a bed is to contain.
 #[derive(Default)]
 pub struct Options {
@@ -103,11 +112,7 @@ impl TestBed {
     ) -> Result<Self> {
         let began = Instant::now();
         let sandbox = Sandbox::enter().await?;
-        let parts = PathBuf::from(std::env::var(PARTS).map_err(|_| {
-            Error::Other(format!(
-                "{PARTS} is not set: it names the folder that e2e/parts/fetch prints"
-            ))
-        })?);
+        let parts = parts()?;
         let dir = std::env::temp_dir().join(format!("testbed-{}", std::process::id()));
         let processes = Processes::new(dir.join("logs"))?;
         let place = Place {

@@ -20,6 +20,7 @@ mod control_plane;
 mod crds;
 mod error;
 mod gateway;
+mod helm;
 mod images;
 mod kthena_router;
 mod model;
@@ -29,13 +30,14 @@ mod process;
 mod sandbox;
 mod wait;
 
-pub use bed::{Options, TestBed};
+pub use bed::{Options, TestBed, parts};
 pub use error::{Error, Result};
 pub use gateway::Answer;
+pub use helm::{Helm, chart};
 pub use kthena_router::KTHENA_ROUTER_NAMESPACE;
 pub use model::Model;
-pub use namespace::Namespace;
-pub use operator::{OPERATOR, OPERATOR_NAMESPACE, is_ready};
+pub use namespace::{Namespace, documents};
+pub use operator::{OPERATOR, OPERATOR_NAMESPACE, is_ready, kustomize};
 pub use process_kubelet as kubelet;
 pub use sandbox::Sandbox;
 

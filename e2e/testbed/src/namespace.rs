@@ -52,21 +52,45 @@ impl TestBed {
     pub async fn apply(&self, namespace: &str, yaml: &str) -> Result<Vec<DynamicObject>> {
         let client = self.client()?;
         let mut applied = Vec::new();
-        for document in serde_yaml::Deserializer::from_str(yaml) {
-            let value = <serde_json::Value as serde::Deserialize>::deserialize(document)
-                .map_err(|e| Error::Other(format!("reading YAML: {e}\n{yaml}")))?;
-            if !value.is_null() {
-                applied.push(apply(&client, namespace, &value).await?);
-            }
+        for value in documents(yaml)? {
+            applied.push(apply(&client, namespace, &value).await?);
         }
         Ok(applied)
     }
+
+    /// Has the API server say whether it would take an object, with strict validation. Nothing is written.
+    pub async fn dry_run(&self, value: &serde_json::Value) -> Result<DynamicObject> {
+        let params = PatchParams::apply(FIELD_MANAGER).dry_run();
+        apply_with(&self.client()?, "", value, params).await
+    }
+}
+
+/// The documents of a text that are not empty.
+pub fn documents(yaml: &str) -> Result<Vec<serde_json::Value>> {
+    let mut documents = Vec::new();
+    for document in serde_yaml::Deserializer::from_str(yaml) {
+        let value = <serde_json::Value as serde::Deserialize>::deserialize(document)
+            .map_err(|e| Error::Other(format!("reading YAML: {e}\n{yaml}")))?;
+        if !value.is_null() {
+            documents.push(value);
+        }
+    }
+    Ok(documents)
 }
 
 pub(crate) async fn apply(
     client: &Client,
     namespace: &str,
     value: &serde_json::Value,
+) -> Result<DynamicObject> {
+    apply_with(client, namespace, value, PatchParams::apply(FIELD_MANAGER)).await
+}
+
+async fn apply_with(
+    client: &Client,
+    namespace: &str,
+    value: &serde_json::Value,
+    params: PatchParams,
 ) -> Result<DynamicObject> {
     let object: DynamicObject = serde_json::from_value(value.clone())
         .map_err(|e| Error::Other(format!("not an object: {e}\n{value:#}")))?;
@@ -87,9 +111,7 @@ pub(crate) async fn apply(
     } else {
         Api::all_with(client.clone(), &resource)
     };
-    let params = PatchParams::apply(FIELD_MANAGER)
-        .force()
-        .validation_strict();
+    let params = params.force().validation_strict();
     api.patch(&name, &params, &Patch::Apply(value))
         .await
         .context(what)

@@ -8,9 +8,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
+use tokio::process::Command;
 
 use crate::TestBed;
 use crate::error::{Context as _, Error, Result};
+use crate::process::output;
 
 /// The namespace that the operator runs in.
 pub const OPERATOR_NAMESPACE: &str = "kthena-bridge-system";
@@ -18,26 +20,18 @@ pub const OPERATOR_NAMESPACE: &str = "kthena-bridge-system";
 pub const OPERATOR: &str = "kthena-bridge";
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// The manifests of `config/`, put together.
+pub async fn kustomize(parts: &Path) -> Result<String> {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+    let mut command = Command::new(parts.join("bin/kubectl"));
+    output(command.arg("kustomize").arg(&config)).await
+}
+
 impl TestBed {
     /// Installs the operator and waits until it is ready.
     pub async fn install_operator(&self) -> Result<()> {
-        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
-        let kubectl = self.parts().join("bin/kubectl");
-        let rendered = tokio::process::Command::new(&kubectl)
-            .arg("kustomize")
-            .arg(&config)
-            .output()
-            .await
-            .context(|| format!("running {}", kubectl.display()))?;
-        if !rendered.status.success() {
-            let problem = String::from_utf8_lossy(&rendered.stderr);
-            return Err(Error::Other(format!(
-                "kubectl kustomize {}: {problem}",
-                config.display()
-            )));
-        }
-        self.apply("", &String::from_utf8_lossy(&rendered.stdout))
-            .await?;
+        let manifests = kustomize(self.parts()).await?;
+        self.apply("", &manifests).await?;
         self.scale_operator(1).await
     }
 

@@ -128,6 +128,21 @@ impl Processes {
     }
 }
 
+/// What a program says that is run to its end; an error with what it complains of when it fails.
+pub(crate) async fn output(command: &mut Command) -> Result<String> {
+    let what = format!("{:?}", command.as_std());
+    let output = command
+        .kill_on_drop(true)
+        .output()
+        .await
+        .context(|| what.clone())?;
+    if !output.status.success() {
+        let problem = String::from_utf8_lossy(&output.stderr);
+        return Err(Error::Other(format!("{what}: {problem}")));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// An error with its causes.
 fn chain(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |error| error.source())

@@ -138,7 +138,10 @@ fn essence(object: &DynamicObject) -> Value {
         }
     }
     if let Some(template) = value.pointer_mut("/spec/template/metadata/annotations") {
-        template.as_object_mut().unwrap().remove("kthena-bridge.io/pool-uid");
+        template
+            .as_object_mut()
+            .unwrap()
+            .remove("kthena-bridge.io/pool-uid");
     }
     if let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) {
         spec.remove("clusterIP");

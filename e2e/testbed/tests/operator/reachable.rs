@@ -48,7 +48,11 @@ async fn a_request_tells_what_no_object_does() {
         .wait_for_reason("Reachable", "RequestFailed")
         .await
         .unwrap();
-    assert!(failed.message.contains("see Programmed first"), "{}", failed.message);
+    assert!(
+        failed.message.contains("see Programmed first"),
+        "{}",
+        failed.message
+    );
     model.annotate(&[("target-port", None)]).await.unwrap();
     model.wait_for_condition("Reachable", "True").await.unwrap();
     wait_for_answer(&bed, address, "/demo", "demo", 200).await;

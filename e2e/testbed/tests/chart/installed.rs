@@ -1,0 +1,245 @@
+//! The packed chart on a cluster: install, upgrade, uninstall, and a request loop meanwhile.
+
+use std::cell::{Cell, RefCell};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use kthena_bridge_api::child::ChildKind;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use serde_json::json;
+use testbed::{Answer, Helm, Model, OPERATOR, OPERATOR_NAMESPACE, TestBed, is_ready};
+
+use crate::chart;
+
+const LIMIT: Duration = Duration::from_secs(40);
+/// The requests that go through the Gateway while the operator is upgraded and uninstalled.
+const REQUESTS: usize = 1_000;
+const PICKERS_ROLE: &str = "kthena-bridge-endpoint-picker";
+const WAIT: [&str; 3] = ["--wait", "--timeout", "60s"];
+
+/// Helm, and the chart as it is published.
+struct Packed {
+    helm: Helm,
+    path: String,
+}
+
+impl Packed {
+    async fn new(bed: &TestBed) -> Self {
+        let helm = bed.helm();
+        let folder = bed.dir().join("packed");
+        let folder = folder.to_str().unwrap();
+        helm.run(&["package", &chart(), "--destination", folder])
+            .await
+            .unwrap();
+        let path = format!("{folder}/kthena-bridge-0.1.0.tgz");
+        Self { helm, path }
+    }
+
+    async fn install(&self, namespace: &str, more: &[&str]) -> testbed::Result<String> {
+        let args = [
+            "install",
+            OPERATOR,
+            &self.path,
+            "--create-namespace",
+            "--namespace",
+            namespace,
+        ];
+        self.helm.run(&[&args[..], more].concat()).await
+    }
+
+    async fn upgrade(&self, more: &[&str]) -> testbed::Result<String> {
+        let args = [
+            "upgrade",
+            OPERATOR,
+            &self.path,
+            "--namespace",
+            OPERATOR_NAMESPACE,
+        ];
+        self.helm.run(&[&args[..], &WAIT, more].concat()).await
+    }
+
+    async fn uninstall(&self, namespace: &str) -> testbed::Result<String> {
+        let args = ["uninstall", OPERATOR, "--namespace", namespace];
+        self.helm.run(&args).await
+    }
+}
+
+async fn ask(bed: &TestBed, gateway: Ipv4Addr) -> Result<Answer, String> {
+    // The engine does not serve this name: without the endpoint picker, which rewrites it, there is a 404.
+    let question =
+        json!({"model": "demo", "messages": [{"role": "user", "content": "Who are you?"}]});
+    let url = format!("http://{gateway}/v1/chat/completions");
+    let answer = bed.post(&url, &[], &question).await?;
+    if answer.status == 200 {
+        Ok(answer)
+    } else {
+        Err(format!("{answer:?}"))
+    }
+}
+
+async fn wait_for_answer(bed: &TestBed, gateway: Ipv4Addr) {
+    bed.wait_for("the Model answers", LIMIT, async || ask(bed, gateway).await)
+        .await
+        .unwrap();
+}
+
+async fn pods(bed: &TestBed, namespace: &str, name: &str) -> Result<Vec<Pod>, String> {
+    let client = bed.client().map_err(|e| e.to_string())?;
+    let all: Api<Pod> = Api::namespaced(client, namespace);
+    let found = all
+        .list(&ListParams::default())
+        .await
+        .map_err(|e| e.to_string())?;
+    let named = found.items.into_iter().filter(|pod| {
+        let pods = pod.metadata.name.as_deref().unwrap_or_default();
+        pods.starts_with(&format!("{name}-"))
+    });
+    Ok(named.collect())
+}
+
+/// Waits until the endpoint picker has this one pod, other than `before`, and it is ready.
+async fn wait_for_picker(bed: &TestBed, namespace: &str, before: Option<&str>) -> String {
+    let what = format!("the endpoint picker has a ready pod other than {before:?}");
+    let looked = bed.wait_for(what, LIMIT, async || {
+        let found = pods(bed, namespace, "demo-epp").await?;
+        let ready = found.len() == 1 && found.iter().all(is_ready);
+        let name = found.first().and_then(|pod| pod.metadata.name.clone());
+        name.filter(|name| ready && before != Some(name))
+            .ok_or_else(|| format!("{found:?}"))
+    });
+    looked.await.unwrap()
+}
+
+async fn wait_until_the_operator_is_gone(bed: &TestBed) {
+    let looked = bed.wait_for("the operator is gone", LIMIT, async || {
+        let found = pods(bed, OPERATOR_NAMESPACE, OPERATOR).await?;
+        if found.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{found:?}"))
+        }
+    });
+    looked.await.unwrap();
+}
+
+/// Has the namespace take only pods that fit the Pod Security Standard.
+async fn restrict(bed: &TestBed, namespace: &str) {
+    let label = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+    let patch = Patch::Merge(json!({"metadata": {"labels": label}}));
+    Api::<Namespace>::all(bed.client().unwrap())
+        .patch(namespace, &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+}
+
+/// Upgrades to another configuration and uninstalls, with a request loop around it.
+async fn upgrade_and_uninstall(
+    bed: &TestBed,
+    packed: &Packed,
+    model: &Model<'_>,
+    gateway: Ipv4Addr,
+) {
+    let (done, asked, failed) = (Cell::new(false), Cell::new(0), RefCell::new(Vec::new()));
+    let requests = async {
+        while !done.get() || asked.get() < REQUESTS {
+            asked.set(asked.get() + 1);
+            if let Err(error) = ask(bed, gateway).await {
+                failed.borrow_mut().push(error);
+            }
+        }
+    };
+    let steps = async {
+        let changed = [
+            "--set",
+            "config.reachable.enabled=true,config.reachable.intervalSeconds=1",
+        ];
+        packed.upgrade(&changed).await.unwrap();
+        // The new configuration is in effect.
+        model.wait_for_condition("Reachable", "True").await.unwrap();
+        let upgraded = asked.get();
+        packed.uninstall(OPERATOR_NAMESPACE).await.unwrap();
+        wait_until_the_operator_is_gone(bed).await;
+        done.set(true);
+        (upgraded, asked.get() - upgraded)
+    };
+    let ((upgrade, uninstall), ()) = tokio::join!(steps, requests);
+    let (asked, failed) = (asked.get(), failed.into_inner());
+    let seen =
+        format!("{upgrade} of {asked} sent during the upgrade, {uninstall} during the uninstall");
+    assert_eq!(failed, Vec::<String>::new(), "{seen}");
+    assert!(upgrade > 0 && uninstall > 0, "{seen}");
+}
+
+/// Without the operator, the endpoint picker has all that it needs to start.
+async fn restart_the_picker(bed: &TestBed, model: &Model<'_>, gateway: Ipv4Addr) {
+    let client = bed.client().unwrap();
+    let roles: Api<ClusterRole> = Api::all(client.clone());
+    assert!(roles.get_opt(OPERATOR).await.unwrap().is_none());
+    assert!(roles.get_opt(PICKERS_ROLE).await.unwrap().is_some());
+    let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
+    assert!(bindings.get_opt(OPERATOR).await.unwrap().is_none());
+    for kind in [ChildKind::RoleBinding, ChildKind::Deployment] {
+        let kept = model.child(kind, "demo-epp").await.unwrap();
+        assert!(kept.is_some(), "{kind}");
+    }
+    let picker = wait_for_picker(bed, model.namespace(), None).await;
+    Api::<Pod>::namespaced(client, model.namespace())
+        .delete(&picker, &DeleteParams::default())
+        .await
+        .unwrap();
+    wait_for_picker(bed, model.namespace(), Some(&picker)).await;
+    wait_for_answer(bed, gateway).await;
+}
+
+/// The role that was kept, and what was installed without Helm, are in nobody's way who means it.
+async fn install_again(bed: &TestBed, packed: &Packed) {
+    packed.install(OPERATOR_NAMESPACE, &WAIT).await.unwrap();
+    packed.uninstall(OPERATOR_NAMESPACE).await.unwrap();
+
+    let elsewhere = "elsewhere";
+    let refused = packed.install(elsewhere, &[]).await.unwrap_err();
+    let refused = refused.to_string();
+    assert!(
+        refused.contains(PICKERS_ROLE) && refused.contains("invalid ownership metadata"),
+        "{refused}"
+    );
+    packed
+        .install(elsewhere, &["--take-ownership"])
+        .await
+        .unwrap();
+    packed.uninstall(elsewhere).await.unwrap();
+
+    bed.install_operator().await.unwrap();
+    let take = ["--take-ownership", "--force-conflicts"];
+    packed
+        .install(OPERATOR_NAMESPACE, &[&take[..], &WAIT].concat())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn install_upgrade_and_uninstall_interrupt_nothing() {
+    let bed = TestBed::shared().unwrap();
+    let packed = Packed::new(bed).await;
+    packed.install(OPERATOR_NAMESPACE, &WAIT).await.unwrap();
+    // The pod of the upgrade has to fit.
+    restrict(bed, OPERATOR_NAMESPACE).await;
+
+    let namespace = bed.namespace("chart").await.unwrap();
+    let gateway = namespace.gateway("inference-gateway").await.unwrap();
+    let model = namespace.model("demo").await.unwrap();
+    model.expose("inference-gateway", &[]).await.unwrap();
+    wait_for_answer(bed, gateway).await;
+
+    upgrade_and_uninstall(bed, &packed, &model, gateway).await;
+    restart_the_picker(bed, &model, gateway).await;
+    install_again(bed, &packed).await;
+    model
+        .wait_for_condition("Programmed", "True")
+        .await
+        .unwrap();
+    wait_for_answer(bed, gateway).await;
+}

@@ -1,0 +1,14 @@
+//! The Helm chart, and the manifests of `config/`, which are the same. In a test binary of its own, since
+//! its bed begins without the operator.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of tests, which Clippy does not see as tests"
+)]
+
+mod installed;
+mod rendered;
+
+fn chart() -> String {
+    testbed::chart().to_str().unwrap().to_owned()
+}
