@@ -96,7 +96,17 @@ impl Live<'_> {
                 ),
             ));
         }
-        self.nothing_is_missing()?;
+        self.nothing_is_missing(cluster)?;
+        if let (None, Some(route)) = (&self.pool, &self.route) {
+            return Err(Verdict::new(
+                Reason::RouteNotResolved,
+                format!(
+                    "InferencePool {0}/{1} of HTTPRoute {0}/{1} is not there",
+                    self.namespace,
+                    route.name()
+                ),
+            ));
+        }
         let (Some(pool), Some(route)) = (&self.pool, &self.route) else {
             return Err(self.not_attached());
         };
@@ -121,6 +131,9 @@ impl Live<'_> {
             .iter()
             .map(|reference| Attached::find(reference, self.namespace, cluster))
             .collect();
+        for gateway in &attached {
+            gateway.exists()?;
+        }
         let mut note = "a request sent now reaches a ready pod".to_owned();
         if attached.iter().any(|a| a.provider.asks_picker) {
             self.served_name()?;
@@ -145,27 +158,43 @@ impl Live<'_> {
         Ok(note)
     }
 
-    /// Whether all kinds are installed without which a request fails. Where there is no route for it,
-    /// that is told as such.
-    fn nothing_is_missing(&self) -> Check {
-        let Outcome::Applied { plan, topology, .. } = self.outcome else {
+    /// Whether everything is there without which a request fails. Where there is no route for it, that is
+    /// told as such.
+    fn nothing_is_missing(&self, cluster: &impl Cluster) -> Check {
+        let (Outcome::Applied { plan, topology, .. }, Some(_)) = (self.outcome, &self.route) else {
             return Ok(());
         };
-        let needless = [
-            ChildKind::InferencePool,
-            ChildKind::HTTPRoute,
-            ChildKind::InferenceObjective,
-        ];
-        match plan.missing.iter().find(|kind| !needless.contains(*kind)) {
-            Some(kind) if self.route.is_some() => Err(Verdict::new(
-                Reason::ApplyFailed,
-                format!(
-                    "{kind} {}/{} cannot be written, since the kind is not installed; see the condition Accepted",
-                    self.namespace, topology.names.model
-                ),
-            )),
-            _ => Ok(()),
-        }
+        let needed = |kind: ChildKind| {
+            matches!(
+                kind,
+                ChildKind::Service | ChildKind::DestinationRule | ChildKind::InferenceModelRewrite
+            )
+        };
+        let not_installed = plan.missing.iter().find(|kind| needed(**kind));
+        let gone =
+            |kind: &&ChildKind| needed(**kind) && topology.owner.child(**kind, cluster).is_none();
+        let kinds: Vec<ChildKind> = plan.objects.iter().map(|desired| desired.kind).collect();
+        let (kind, why) = match (not_installed, kinds.iter().find(gone)) {
+            (Some(kind), _) => (
+                kind,
+                "cannot be written, since the kind is not installed; see the condition Accepted",
+            ),
+            (None, Some(kind)) => (
+                kind,
+                "is not there, and requests fail without it; see the condition Accepted",
+            ),
+            (None, None) => return Ok(()),
+        };
+        let names = &topology.names;
+        let name = if kind.is_pickers() {
+            &names.picker
+        } else {
+            &names.model
+        };
+        Err(Verdict::new(
+            Reason::ApplyFailed,
+            format!("{kind} {}/{name} {why}", self.namespace),
+        ))
     }
 
     /// Why there is no route.
@@ -479,12 +508,19 @@ impl<'a> Attached<'a> {
         Ok(())
     }
 
+    fn exists(&self) -> Check {
+        if self.gateway.is_some() {
+            return Ok(());
+        }
+        Err(Verdict::new(
+            Reason::GatewayNotProgrammed,
+            format!("{} does not exist", self.name()),
+        ))
+    }
+
     fn is_programmed(&self) -> Check {
         let Some(gateway) = &self.gateway else {
-            return Err(Verdict::new(
-                Reason::GatewayNotProgrammed,
-                format!("{} does not exist", self.name()),
-            ));
+            return self.exists();
         };
         let class = gateway.spec.gateway_class_name.as_str();
         if let Some(only) = self.provider.class.filter(|only| *only != class) {

@@ -69,6 +69,10 @@ fn cluster(recording: &Value, ready: bool) -> Objects {
             serde_json::from_value::<Gateway>(gateway).unwrap(),
         ));
     }
+    let mut shared = recorded!("gateway-infra-shared");
+    shared["metadata"] = json!({"namespace": "infra", "name": "shared"});
+    let shared = serde_json::from_value::<Gateway>(shared).unwrap();
+    cluster.gateways.push(Arc::new(shared));
     add(
         &mut cluster,
         ChildKind::HTTPRoute,
@@ -127,7 +131,7 @@ fn what_istio_reports_is_told() {
         ),
         (recorded!("listener-missing"), Reason::RouteNotAccepted),
         (recorded!("namespace-not-allowed"), Reason::RouteNotAccepted),
-        (recorded!("gateway-missing"), Reason::Pending),
+        (recorded!("gateway-missing"), Reason::GatewayNotProgrammed),
     ] {
         let report = report(&cluster(&recording, true), &active(), SOON);
         assert_eq!(report.accepted.reason, Reason::InvalidAnnotation);
@@ -139,9 +143,16 @@ fn what_istio_reports_is_told() {
     }
 }
 
+/// A Gateway that says nothing of the route.
+fn silent() -> Value {
+    let mut recording = recorded!("ok");
+    recording["httproute"]["status"] = Value::Null;
+    recording
+}
+
 #[test]
 fn a_silence_becomes_a_reason() {
-    let silent = cluster(&recorded!("gateway-missing"), true);
+    let silent = cluster(&silent(), true);
     let pending = report(&silent, &active(), SOON);
     assert_eq!(pending.again_in, Some(Duration::from_secs(29)));
     let silent = report(&silent, &active(), "2026-01-01T00:00:30Z");
@@ -154,7 +165,7 @@ fn a_silence_becomes_a_reason() {
 /// A Gateway is given the same time again after each change.
 #[test]
 fn a_silence_begins_with_the_last_write() {
-    let mut silent = cluster(&recorded!("gateway-missing"), true);
+    let mut silent = cluster(&silent(), true);
     let key = (
         ChildKind::HTTPRoute,
         "default".to_owned(),
