@@ -22,6 +22,13 @@ test: prerequisites ## Every test, unit to end-to-end. The first run builds the 
 	cargo build --workspace --bins
 	cargo test --workspace --no-run
 	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox cargo test --workspace --offline
+	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/debug/testbed truth
+
+.PHONY: truth
+truth: prerequisites ## Break an exposure in every way there is, and compare what a client gets with the Model's conditions; the last line is JSON. ONLY=part of a name.
+	parts=$$(e2e/parts/fetch)
+	cargo build --workspace --bins
+	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/debug/testbed truth $(if $(ONLY),--only "$(ONLY)")
 
 .PHONY: demo
 demo: prerequisites ## Expose Kthena's example Model on the test bed, ask it, and take it back. KEEP=1 leaves it running.

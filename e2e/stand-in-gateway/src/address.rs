@@ -16,6 +16,8 @@ use crate::{
 pub(crate) struct Addresses {
     pool: RangeInclusive<Ipv4Addr>,
     assigned: BTreeMap<Key, Ipv4Addr>,
+    /// The one that was handed out last.
+    last: Option<Ipv4Addr>,
 }
 
 /// What is to be done on the interface after an update.
@@ -30,6 +32,7 @@ impl Addresses {
         Self {
             pool,
             assigned: BTreeMap::new(),
+            last: None,
         }
     }
 
@@ -59,6 +62,7 @@ impl Addresses {
                 && let Some(address) = self.free(gateway)
             {
                 self.assigned.insert(key.clone(), address);
+                self.last = Some(address);
                 changes.removed.retain(|removed| *removed != address);
                 changes.added.push(address);
             }
@@ -66,7 +70,8 @@ impl Addresses {
         changes
     }
 
-    /// The one that its status names, from an earlier run, or else the first that nobody has.
+    /// The one that its status names, from an earlier run, or else the next that nobody has. One that was
+    /// given back comes last: whoever still asks it should get no answer of another Gateway.
     fn free(&self, gateway: &Gateway) -> Option<Ipv4Addr> {
         let status = gateway.status.as_ref();
         let before = status
@@ -75,10 +80,11 @@ impl Addresses {
         let before = before
             .and_then(|address| address.parse().ok())
             .filter(|address| self.pool.contains(address));
-        let all = u32::from(*self.pool.start())..=u32::from(*self.pool.end());
+        let (first, end) = (u32::from(*self.pool.start()), u32::from(*self.pool.end()));
+        let next = self.last.map_or(first, |last| u32::from(last) + 1);
         before
             .into_iter()
-            .chain(all.map(Ipv4Addr::from))
+            .chain((next..=end).chain(first..=end).map(Ipv4Addr::from))
             .find(|address| !self.assigned.values().any(|a| a == address))
     }
 }

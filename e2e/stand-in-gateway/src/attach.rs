@@ -113,7 +113,7 @@ fn outcome<'a>(
         .spec
         .listeners
         .iter()
-        .filter(|listener| is_supported(listener))
+        .filter(|listener| is_supported(listener) || is_tcp(listener))
     {
         match admit(snapshot, key, route, reference, gateway, listener) {
             Ok(hostnames) => attachments.push(Attachment {
@@ -138,6 +138,11 @@ fn outcome<'a>(
 /// TLS is left out: the recorded Gateways have none.
 pub(crate) fn is_supported(listener: &Listener) -> bool {
     listener.protocol == "HTTP"
+}
+
+/// Istio serves it, and takes TCPRoutes on it only.
+pub(crate) fn is_tcp(listener: &Listener) -> bool {
+    listener.protocol == "TCP"
 }
 
 /// The checks in Istio's order, since the first that fails is the one that is reported.
@@ -181,11 +186,11 @@ fn admit<'a>(
     let allowed = |group: Option<&str>, kind: &str| {
         group.is_none_or(|g| g == GATEWAY_GROUP) && kind == "HTTPRoute"
     };
-    if !kinds.is_empty()
+    let excluded = !kinds.is_empty()
         && !kinds
             .iter()
-            .any(|kind| allowed(kind.group.as_deref(), &kind.kind))
-    {
+            .any(|kind| allowed(kind.group.as_deref(), &kind.kind));
+    if excluded || is_tcp(listener) {
         let message = format!("kind {GATEWAY_GROUP}/v1/HTTPRoute is not allowed");
         return deny(Reason::NotAllowedByListeners, message);
     }

@@ -1,7 +1,7 @@
 use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -27,6 +27,7 @@ use crate::{
 
 const PARTS: &str = "KTHENA_BRIDGE_PARTS";
 const NODE: &str = "testbed";
+const KTHENA: &str = "kthena-controller-manager";
 
 /// The folder with the real components, for what needs no bed.
 pub fn parts() -> Result<PathBuf> {
@@ -59,7 +60,7 @@ pub struct TestBed {
     place: Place,
     control_plane: ControlPlane,
     config: kube::Config,
-    processes: Processes,
+    processes: Arc<Processes>,
     took: Duration,
     runtime: Handle,
     /// Ends the bed's thread when it is dropped, and with it all components.
@@ -125,7 +126,7 @@ impl TestBed {
                 place,
                 control_plane,
                 config,
-                processes,
+                processes: Arc::new(processes),
                 took: began.elapsed(),
                 runtime,
                 _stop: stop,
@@ -164,6 +165,27 @@ impl TestBed {
         let mut wanted = crds::read(&self.place.parts)?;
         wanted.retain(|d| names.contains(&d.name.as_str()));
         crds::install(&self.client()?, wanted).await
+    }
+
+    /// Ends Kthena's controller-manager.
+    pub async fn stop_kthena(&self) -> Result<()> {
+        self.processes.stop(KTHENA).await
+    }
+
+    /// Starts Kthena's controller-manager again.
+    pub async fn start_kthena(&self) -> Result<()> {
+        let processes = Arc::clone(&self.processes);
+        let (binaries, kubeconfig) = (
+            self.place.parts.join("bin"),
+            self.control_plane.kubeconfig.clone(),
+        );
+        // Where it is not killed with a thread that ends before the bed.
+        let started = self
+            .runtime
+            .spawn(async move { start_kthena(&processes, &binaries, &kubeconfig) });
+        started
+            .await
+            .map_err(|e| Error::Other(format!("starting {KTHENA}: {e}")))?
     }
 
     /// Looks until `look` gives a value, and fails when it has not within `deadline`, or when a component
@@ -262,20 +284,7 @@ async fn bring_up(
     tracing::info!(after = ?began.elapsed(), "the definitions are served");
 
     control_plane.start_controllers(processes, &binaries)?;
-    let args = [
-        format!("--kubeconfig={}", control_plane.kubeconfig.display()),
-        "--enable-webhook=false".to_owned(),
-        "--controllers=modelserving,modelbooster".to_owned(),
-        "--leader-elect=false".to_owned(),
-        // Its default of 5 requests a second would be most of a test's time.
-        "--kube-api-qps=500".to_owned(),
-        "--kube-api-burst=500".to_owned(),
-    ];
-    processes.start(
-        "kthena-controller-manager",
-        &binaries.join("kthena-controller-manager"),
-        &args,
-    )?;
+    start_kthena(processes, &binaries, &control_plane.kubeconfig)?;
 
     let mut known = options.images;
     known.extend(images::known(&binaries, &images::built_binaries()?));
@@ -328,4 +337,18 @@ async fn bring_up(
     .await?;
     tracing::info!(after = ?began.elapsed(), "the test bed is up");
     Ok((control_plane, config))
+}
+
+/// Starts Kthena's controller-manager. Must run on a thread that lives as long as the bed.
+fn start_kthena(processes: &Processes, binaries: &Path, kubeconfig: &Path) -> Result<()> {
+    let args = [
+        format!("--kubeconfig={}", kubeconfig.display()),
+        "--enable-webhook=false".to_owned(),
+        "--controllers=modelserving,modelbooster".to_owned(),
+        "--leader-elect=false".to_owned(),
+        // Its default of 5 requests a second would be most of a test's time.
+        "--kube-api-qps=500".to_owned(),
+        "--kube-api-burst=500".to_owned(),
+    ];
+    processes.start(KTHENA, &binaries.join(KTHENA), &args)
 }

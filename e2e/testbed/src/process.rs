@@ -7,7 +7,10 @@ use std::{
     sync::Mutex,
 };
 
-use tokio::{process::Command, sync::watch};
+use tokio::{
+    process::Command,
+    sync::{oneshot, watch},
+};
 
 use crate::error::{Context as _, Error, Result};
 
@@ -21,6 +24,8 @@ struct Component {
     name: String,
     /// What there is to say of its end.
     ended: watch::Receiver<Option<String>>,
+    /// Ends it; a task can't be ended by itself.
+    stop: Option<oneshot::Sender<()>>,
 }
 
 impl Processes {
@@ -61,13 +66,42 @@ impl Processes {
             .kill_on_drop(true)
             .spawn()
             .context(|| format!("starting {name}"))?;
+        let (stop, mut stopped) = oneshot::channel();
         let ended = async move {
-            match child.wait().await {
+            let status = tokio::select! {
+                status = child.wait() => status,
+                Ok(()) = &mut stopped => match child.start_kill() {
+                    Ok(()) => child.wait().await,
+                    Err(error) => Err(error),
+                },
+            };
+            match status {
                 Ok(status) => status.to_string(),
                 Err(error) => error.to_string(),
             }
         };
-        self.watch(name, ended);
+        self.watch(name, ended, Some(stop));
+        Ok(())
+    }
+
+    /// Kills a component that is a process, and returns when it has ended. It is not missed from then on.
+    pub(crate) async fn stop(&self, name: &str) -> Result<()> {
+        let component = {
+            let mut running = self.lock();
+            let at = running.iter().position(|component| component.name == name);
+            at.map(|at| running.remove(at))
+        };
+        let Some(Component {
+            mut ended,
+            stop: Some(stop),
+            ..
+        }) = component
+        else {
+            return Err(Error::Other(format!("no process {name} runs")));
+        };
+        // An error means that it has ended by itself, or that the bed is ending: so it is gone.
+        let _ = stop.send(());
+        let _ = ended.wait_for(Option::is_some).await;
         Ok(())
     }
 
@@ -77,20 +111,27 @@ impl Processes {
         name: &str,
         task: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
-        self.watch(name, async {
+        let ended = async {
             match task.await {
                 Ok(()) => "it returned".to_owned(),
                 Err(error) => chain(&error),
             }
-        });
+        };
+        self.watch(name, ended, None);
     }
 
-    fn watch(&self, name: &str, ended: impl Future<Output = String> + Send + 'static) {
+    fn watch(
+        &self,
+        name: &str,
+        ended: impl Future<Output = String> + Send + 'static,
+        stop: Option<oneshot::Sender<()>>,
+    ) {
         let (report, receiver) = watch::channel(None);
         tokio::spawn(async move { report.send_replace(Some(ended.await)) });
         self.lock().push(Component {
             name: name.to_owned(),
             ended: receiver,
+            stop,
         });
     }
 

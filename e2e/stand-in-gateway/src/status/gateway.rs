@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::{GATEWAY_GROUP, Gateway, Listener},
-    attach::{AttachedRoute, is_supported},
+    attach::{AttachedRoute, is_supported, is_tcp},
     snapshot::{Key, Objects, Snapshot},
 };
 use k8s_openapi::api::core::v1::Service;
@@ -177,16 +177,21 @@ fn attached_routes(gateway: &Key, listener: &Listener, routes: &[AttachedRoute<'
 
 fn supported_kinds(listener: &Listener) -> Vec<Value> {
     let kinds = &listener.allowed_routes.kinds;
-    ["HTTPRoute", "GRPCRoute"]
-        .into_iter()
-        .filter(|kind| kinds.is_empty() || kinds.iter().any(|allowed| allowed.kind == *kind))
+    let of_protocol = if is_tcp(listener) {
+        &["TCPRoute"][..]
+    } else {
+        &["HTTPRoute", "GRPCRoute"]
+    };
+    of_protocol
+        .iter()
+        .filter(|kind| kinds.is_empty() || kinds.iter().any(|allowed| allowed.kind == **kind))
         .map(|kind| json!({"group": GATEWAY_GROUP, "kind": kind}))
         .collect()
 }
 
 fn listener_conditions(listener: &Listener) -> [Condition; 4] {
     const FINE: &str = "No errors found";
-    let (accepted, programmed) = if is_supported(listener) {
+    let (accepted, programmed) = if is_supported(listener) || is_tcp(listener) {
         (
             Condition::true_("Accepted", "Accepted", FINE),
             Condition::true_("Programmed", "Programmed", FINE),

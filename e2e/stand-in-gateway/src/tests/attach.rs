@@ -124,6 +124,21 @@ fn other_kinds_may_be_all_that_a_listener_takes() {
 }
 
 #[test]
+fn a_listener_of_tcp_takes_no_http_routes() {
+    let listener = http(json!({"protocol": "TCP"}));
+    let (reason, message) = accepted(json!([listener]), json!({}));
+    assert_eq!(reason, "NotAllowedByListeners", "{message}");
+    let snapshot = cluster([gateway_with("infra", "gw", json!([listener]))]);
+    let status = status_of(&snapshot, Kind::Gateway, "infra", "gw").unwrap();
+    let listener = &status["listeners"][0];
+    assert_eq!(
+        listener["supportedKinds"],
+        json!([{"group": GATEWAY_GROUP, "kind": "TCPRoute"}])
+    );
+    assert_eq!(listener["conditions"][0]["status"], "True");
+}
+
+#[test]
 fn gateways_of_other_classes_are_left_alone() {
     let mut other = gateway_with("infra", "other", json!([http(json!({}))]));
     other["spec"]["gatewayClassName"] = json!("kthena-router");

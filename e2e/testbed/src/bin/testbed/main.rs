@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod truth;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,6 +36,13 @@ enum Command {
         #[arg(long)]
         operator: PathBuf,
     },
+    /// Break an exposure in every way there is, and compare what a client gets with what the Model's
+    /// conditions say.
+    Truth {
+        /// Only the situations whose name contains this.
+        #[arg(long, default_value = "")]
+        only: String,
+    },
 }
 
 #[tokio::main]
@@ -50,6 +58,7 @@ async fn main() -> ExitCode {
         Command::Up => up().await,
         Command::Demo { keep } => demo::run(keep).await,
         Command::Bench { models, operator } => bench::run(models, operator).await,
+        Command::Truth { only } => truth::run(&only).await,
     };
     if let Err(error) = outcome {
         eprintln!("{error}");
