@@ -96,7 +96,6 @@ impl Live<'_> {
                 ),
             ));
         }
-        self.nothing_is_missing(cluster)?;
         if let (None, Some(route)) = (&self.pool, &self.route) {
             return Err(Verdict::new(
                 Reason::RouteNotResolved,
@@ -144,6 +143,7 @@ impl Live<'_> {
                 note = format!("{note}, but of no choice: {} (FailOpen)", down.message);
             }
         }
+        self.nothing_is_missing(cluster)?;
         // The route before the pool: a Gateway that refuses the route says so of the pool, too.
         for gateway in &attached {
             gateway.accepts_route(route, parents)?;
@@ -158,16 +158,15 @@ impl Live<'_> {
         Ok(note)
     }
 
-    /// Whether everything is there without which a request fails. Where there is no route for it, that is
-    /// told as such.
+    /// Whether everything is there without which a request fails, and of which nobody else speaks.
     fn nothing_is_missing(&self, cluster: &impl Cluster) -> Check {
-        let (Outcome::Applied { plan, topology, .. }, Some(_)) = (self.outcome, &self.route) else {
+        let Outcome::Applied { plan, topology, .. } = self.outcome else {
             return Ok(());
         };
         let needed = |kind: ChildKind| {
             matches!(
                 kind,
-                ChildKind::Service | ChildKind::DestinationRule | ChildKind::InferenceModelRewrite
+                ChildKind::DestinationRule | ChildKind::InferenceModelRewrite
             )
         };
         let not_installed = plan.missing.iter().find(|kind| needed(**kind));
