@@ -16,6 +16,12 @@ use std::{
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 
+/// A build of the whole workspace gives reqwest TLS, and no provider for it.
+fn client() -> Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::new()
+}
+
 struct Server {
     process: Child,
     address: String,
@@ -50,7 +56,7 @@ impl Server {
         Self {
             process,
             address,
-            client: Client::new(),
+            client: client(),
         }
     }
 
@@ -308,7 +314,7 @@ fn a_worker_lives_until_it_is_told_to_stop() {
     let mut worker = Server {
         process,
         address: String::new(),
-        client: Client::new(),
+        client: client(),
     };
     assert!(worker.process.try_wait().unwrap().is_none());
     worker.signal("-TERM");

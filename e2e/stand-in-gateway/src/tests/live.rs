@@ -132,7 +132,11 @@ impl Bed {
             folder,
             files,
             _envoy: envoy,
-            client: reqwest::Client::new(),
+            client: {
+                // A build of the whole workspace gives reqwest TLS, and no provider for it.
+                let _ = rustls::crypto::ring::default_provider().install_default();
+                reqwest::Client::new()
+            },
         }
     }
 
