@@ -6,31 +6,33 @@ use k8s_openapi::api::admissionregistration::v1::{
 use kthena_bridge_api::child::ChildKind;
 use kube::Api;
 use kube::api::DeleteParams;
-use testbed::{Error, Result};
+use testbed::{Error, Model, Result};
 
-use super::case::Case;
+use super::case::{Case, expose};
 use super::{ABSENT, MODEL, NOT_TRUE, Situation, answers, fails};
 
 pub(super) fn situations() -> Vec<Situation> {
     // What was serving goes on serving.
     let invalid = answers("InvalidAnnotation", "Programmed");
     vec![
-        Situation::new("annotation unknown", invalid, async |case| {
-            annotated(case, ("no-such-key", "1")).await
+        Situation::new("annotation unknown", invalid, async |case, model| {
+            annotated(case, model, ("no-such-key", "1")).await
         }),
-        Situation::new("annotation target-port=http", invalid, async |case| {
-            annotated(case, ("target-port", "http")).await
-        }),
-        Situation::new("annotation path=models", invalid, async |case| {
-            annotated(case, ("path", "models")).await
+        Situation::new(
+            "annotation target-port=http",
+            invalid,
+            async |case, model| annotated(case, model, ("target-port", "http")).await,
+        ),
+        Situation::new("annotation path=models", invalid, async |case, model| {
+            annotated(case, model, ("path", "models")).await
         }),
         Situation::new("annotation expose=yes", invalid, expose_yes),
         Situation::new(
             "match-model, and nothing sets the header",
             invalid,
-            async |case| annotated(case, ("match-model", "true")).await,
+            async |case, model| annotated(case, model, ("match-model", "true")).await,
         ),
-        Situation::new(
+        Situation::from_nothing(
             "annotation wrong from the start",
             fails("InvalidAnnotation", NOT_TRUE),
             wrong_from_the_start,
@@ -41,22 +43,22 @@ pub(super) fn situations() -> Vec<Situation> {
             answers("Accepted", "Programmed"),
             path_changed,
         ),
-        Situation::new(
+        Situation::from_nothing(
             "foreign ConfigMap of the picker's name",
             fails("NameConflict", "EndpointPickerNotReady"),
             async |case| foreign(case, ChildKind::ConfigMap, "demo-epp", CONFIG_MAP).await,
         ),
-        Situation::new(
+        Situation::from_nothing(
             "foreign InferencePool of the Model's name",
             fails("NameConflict", NOT_TRUE),
             async |case| foreign(case, ChildKind::InferencePool, MODEL, POOL).await,
         ),
-        Situation::new(
+        Situation::from_nothing(
             "foreign HTTPRoute of the Model's name",
             fails("NameConflict", NOT_TRUE),
             async |case| foreign(case, ChildKind::HTTPRoute, MODEL, ROUTE).await,
         ),
-        Situation::new(
+        Situation::from_nothing(
             "a policy refuses the HTTPRoute",
             fails("Accepted", "ApplyFailed"),
             refused,
@@ -65,15 +67,17 @@ pub(super) fn situations() -> Vec<Situation> {
 }
 
 /// One annotation on a working exposure, and off again.
-pub(super) async fn annotated(case: &Case<'_>, (key, value): (&str, &str)) -> Result<()> {
-    let model = case.exposed(&[]).await?;
+pub(super) async fn annotated(
+    case: &Case<'_>,
+    model: &Model<'_>,
+    (key, value): (&str, &str),
+) -> Result<()> {
     case.broken_by(model.annotate(&[(key, Some(value))])).await;
     case.undone_by(model.annotate(&[(key, None)])).await;
     Ok(())
 }
 
-async fn expose_yes(case: &Case<'_>) -> Result<()> {
-    let model = case.exposed(&[]).await?;
+async fn expose_yes(case: &Case<'_>, model: &Model<'_>) -> Result<()> {
     case.broken_by(model.annotate(&[("expose", Some("yes"))]))
         .await;
     case.undone_by(model.annotate(&[("expose", Some("true"))]))
@@ -83,29 +87,27 @@ async fn expose_yes(case: &Case<'_>) -> Result<()> {
 
 async fn wrong_from_the_start(case: &Case<'_>) -> Result<()> {
     let model = case.active().await?;
-    case.broken_by(case.expose(&model, &[("failure-mode", "open")]))
+    case.broken_by(expose(&model, &[("failure-mode", "open")]))
         .await;
     case.undone_by(model.annotate(&[("failure-mode", None)]))
         .await;
     Ok(())
 }
 
-async fn un_annotated(case: &Case<'_>) -> Result<()> {
-    let model = case.exposed(&[]).await?;
+async fn un_annotated(case: &Case<'_>, model: &Model<'_>) -> Result<()> {
     case.broken_by(model.annotate(&[("expose", None)])).await;
     case.undone_by(model.annotate(&[("expose", Some("true"))]))
         .await;
     Ok(())
 }
 
-async fn path_changed(case: &Case<'_>) -> Result<()> {
-    let model = case.exposed(&[]).await?;
-    let to = async |path: &str| {
-        case.ask(|question| path.trim_end_matches('/').clone_into(&mut question.path));
-        model.annotate(&[("path", Some(path))]).await
+async fn path_changed(case: &Case<'_>, model: &Model<'_>) -> Result<()> {
+    let to = async |path: Option<&str>| {
+        case.ask(|question| path.unwrap_or_default().clone_into(&mut question.path));
+        model.annotate(&[("path", path)]).await
     };
-    case.broken_by(to("/moved")).await;
-    case.undone_by(to("/")).await;
+    case.broken_by(to(Some("/moved"))).await;
+    case.undone_by(to(None)).await;
     Ok(())
 }
 
@@ -132,7 +134,7 @@ spec: {hostnames: [somebody-elses.example.com]}
 async fn foreign(case: &Case<'_>, kind: ChildKind, name: &str, yaml: &str) -> Result<()> {
     let model = case.active().await?;
     case.apply(yaml).await?;
-    case.broken_by(case.expose(&model, &[])).await;
+    case.broken_by(expose(&model, &[])).await;
     case.undone_by(case.delete(&model, kind, name)).await;
     Ok(())
 }
@@ -180,7 +182,7 @@ async fn refused(case: &Case<'_>) -> Result<()> {
         }
     });
     in_force.await?;
-    case.broken_by(case.expose(&model, &[("path", "/refused")]))
+    case.broken_by(expose(&model, &[("path", "/refused")]))
         .await;
     case.undone_by(async {
         let failed = |e: kube::Error| Error::Other(format!("deleting policy {name}: {e}"));

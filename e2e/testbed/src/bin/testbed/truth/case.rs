@@ -8,6 +8,7 @@ use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kthena_bridge_api::annotation;
 use kthena_bridge_api::child::ChildKind;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
@@ -56,7 +57,48 @@ pub(super) struct Record {
     pub(super) history: Vec<String>,
 }
 
-/// A situation that runs, in a namespace of its own.
+impl Record {
+    /// Whether everything works in the end, if there was no problem.
+    pub(super) fn works_again(&self, expect: &Expect) -> bool {
+        self.undone.is_some() || (self.broken.is_some() && expect.works())
+    }
+}
+
+/// A Model that is exposed on a Gateway of its namespace. One that works as before after a situation
+/// serves the next one: most of what a situation costs is the start of its endpoint picker.
+pub(super) struct Exposure<'b> {
+    pub(super) namespace: Namespace<'b>,
+    pub(super) model: Model<'b>,
+    pub(super) gateway: Ipv4Addr,
+}
+
+impl<'b> Exposure<'b> {
+    pub(super) async fn new(bed: &'b TestBed) -> Result<Self> {
+        let namespace = bed.namespace("truth").await?;
+        let gateway = namespace.gateway(GATEWAY).await?;
+        let model = namespace.model(MODEL).await?;
+        expose(&model, &[]).await?;
+        Ok(Self {
+            namespace,
+            model,
+            gateway,
+        })
+    }
+
+    /// Whether the Model asks for what it asked for at first.
+    pub(super) async fn is_as_before(&self) -> bool {
+        let Ok(model) = self.model.get().await else {
+            return false;
+        };
+        let annotations = model.metadata.annotations.unwrap_or_default();
+        let ours = annotations
+            .into_keys()
+            .filter(|key| annotation::is_ours(key));
+        ours.eq([annotation::EXPOSE, annotation::GATEWAY])
+    }
+}
+
+/// A situation that runs, in a namespace that no other one uses meanwhile.
 pub(super) struct Case<'b> {
     pub(super) bed: &'b TestBed,
     pub(super) namespace: Namespace<'b>,
@@ -70,43 +112,42 @@ pub(super) struct Case<'b> {
 }
 
 impl<'b> Case<'b> {
-    pub(super) async fn new(bed: &'b TestBed, situation: &Situation) -> Result<Self> {
-        Ok(Self {
+    pub(super) fn new(bed: &'b TestBed, namespace: Namespace<'b>, situation: &Situation) -> Self {
+        Self {
             bed,
-            namespace: bed.namespace("truth").await?,
+            namespace,
             expect: situation.expect,
             patience: situation.patience,
             may_disagree: situation.limit.is_some(),
             probe: RefCell::default(),
             clock: Cell::new(Instant::now()),
             record: RefCell::default(),
-        })
+        }
     }
 
-    pub(super) fn finish(self) -> Record {
+    pub(super) fn finish(self) -> (Record, Namespace<'b>) {
         let mut record = self.record.into_inner();
         let probe = self.probe.into_inner();
         record.history = probe
             .map(|probe| probe.timeline().history())
             .unwrap_or_default();
-        record
+        (record, self.namespace)
     }
 
     // What a situation begins with.
 
-    /// A Model that is exposed on a Gateway of its namespace, and works.
+    /// A Model that is exposed with these annotations on a Gateway, and works.
     pub(super) async fn exposed(&self, annotations: &[(&str, &str)]) -> Result<Model<'b>> {
         let gateway = self.namespace.gateway(GATEWAY).await?;
         let model = self.namespace.model(MODEL).await?;
         self.observe(&model, Question::of(&model, gateway))?;
-        self.expose(&model, annotations).await?;
+        expose(&model, annotations).await?;
         self.works().await?;
         Ok(model)
     }
 
-    /// A Model that is exposed and works, and whose objects stay as they are from now on.
-    pub(super) async fn paused(&self) -> Result<Model<'b>> {
-        let model = self.exposed(&[]).await?;
+    /// From now on, the objects of the Model stay as they are.
+    pub(super) async fn pause(&self, model: &Model<'_>) -> Result<()> {
         model.annotate(&[("paused", Some("true"))]).await?;
         self.wait_for("Accepted says that it is paused", async || {
             let conditions = model.get().await?.status.unwrap_or_default().conditions;
@@ -117,8 +158,7 @@ impl<'b> Case<'b> {
                 Err(format!("{conditions:#?}"))
             }
         })
-        .await?;
-        Ok(model)
+        .await
     }
 
     /// A Model that is active and not exposed, and a Gateway.
@@ -130,24 +170,18 @@ impl<'b> Case<'b> {
         Ok(model)
     }
 
-    /// Exposes a Model, and waits for nothing. The Gateway is the usual one unless an annotation says
-    /// another.
-    pub(super) async fn expose(
-        &self,
-        model: &Model<'_>,
-        annotations: &[(&str, &str)],
-    ) -> Result<()> {
-        let mut all = vec![("expose", Some("true")), ("gateway", Some(GATEWAY))];
-        all.extend(annotations.iter().map(|(key, value)| (*key, Some(*value))));
-        model.annotate(&all).await
-    }
-
     /// From now on, this is what is asked, and of this Model the status is read.
     pub(super) fn observe(&self, model: &Model<'_>, question: Question) -> Result<()> {
         self.probe
             .replace(Some(Probe::start(self.bed, model, question)?));
         self.start_clock();
         Ok(())
+    }
+
+    /// The Gateway that is asked.
+    pub(super) fn gateway(&self) -> Option<Ipv4Addr> {
+        let probe = self.probe.borrow();
+        probe.as_ref()?.question().gateways.first().copied()
     }
 
     /// Changes what is asked.
@@ -445,6 +479,13 @@ impl<'b> Case<'b> {
         })
         .await
     }
+}
+
+/// Exposes a Model, and waits for nothing. The Gateway is the usual one unless an annotation says another.
+pub(super) async fn expose(model: &Model<'_>, annotations: &[(&str, &str)]) -> Result<()> {
+    let mut all = vec![("expose", Some("true")), ("gateway", Some(GATEWAY))];
+    all.extend(annotations.iter().map(|(key, value)| (*key, Some(*value))));
+    model.annotate(&all).await
 }
 
 /// The name that the engine of Kthena's example serves.

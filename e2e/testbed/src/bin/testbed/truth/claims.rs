@@ -5,7 +5,7 @@ use kube::Api;
 use kube::api::DynamicObject;
 use testbed::{Model, Namespace, Result};
 
-use super::case::{Case, GATEWAY, gateway_yaml};
+use super::case::{Case, GATEWAY, expose, gateway_yaml};
 use super::probe::Question;
 use super::{MODEL, NOT_TRUE, Situation, answers, fails};
 
@@ -13,32 +13,32 @@ pub(super) fn situations() -> Vec<Situation> {
     let works = answers("Accepted", "Programmed");
     let conflict = fails("RouteConflict", NOT_TRUE);
     vec![
-        Situation::new("two claims on one path", conflict, same_path),
+        Situation::from_nothing("two claims on one path", conflict, same_path),
         // What was serving goes on.
-        Situation::new(
+        Situation::from_nothing(
             "moved onto the path of another",
             answers("RouteConflict", "Programmed"),
             moved_onto,
         ),
-        Situation::new(
+        Situation::from_nothing(
             "path of a route that is made by hand",
             conflict,
             path_of_by_hand,
         ),
-        Situation::new(
+        Situation::from_nothing(
             "an older route edited onto the path",
             fails("Accepted", "RouteOutranked"),
             older_route_edited,
         ),
         Situation::new("a newer route on the path", works, newer_route),
-        Situation::new("below a path of the same namespace", works, below_own),
-        Situation::new("below / of another namespace", works, below_root),
-        Situation::new(
+        Situation::from_nothing("below a path of the same namespace", works, below_own),
+        Situation::from_nothing("below / of another namespace", works, below_root),
+        Situation::from_nothing(
             "below a longer path of another namespace",
             conflict,
             below_longer,
         ),
-        Situation::new("inside a host of another namespace", conflict, inside_host),
+        Situation::from_nothing("inside a host of another namespace", conflict, inside_host),
     ]
 }
 
@@ -60,7 +60,7 @@ async fn holder<'b>(
     let gateway = format!("{}/{GATEWAY}", case.namespace.name());
     let model = namespace.model("holder").await?;
     let annotations = [&[("gateway", gateway.as_str())], annotations].concat();
-    case.expose(&model, &annotations).await?;
+    expose(&model, &annotations).await?;
     model.wait_for_condition("Programmed", "True").await?;
     Ok(Holder { model, gateway })
 }
@@ -82,7 +82,7 @@ async fn newcomer<'b>(case: &Case<'b>, path: &str) -> Result<Model<'b>> {
 async fn same_path(case: &Case<'_>) -> Result<()> {
     let first = holder(case, &case.namespace, &[]).await?;
     let second = newcomer(case, "").await?;
-    case.broken_by(case.expose(&second, &[("gateway", &first.gateway)]))
+    case.broken_by(expose(&second, &[("gateway", &first.gateway)]))
         .await;
     case.undone_by(first.model.annotate(&[("path", Some("/holder"))]))
         .await;
@@ -92,8 +92,7 @@ async fn same_path(case: &Case<'_>) -> Result<()> {
 async fn moved_onto(case: &Case<'_>) -> Result<()> {
     let first = holder(case, &case.namespace, &[]).await?;
     let second = newcomer(case, "/demo").await?;
-    case.expose(&second, &[("gateway", &first.gateway), ("path", "/demo")])
-        .await?;
+    expose(&second, &[("gateway", &first.gateway), ("path", "/demo")]).await?;
     case.works().await?;
     case.broken_by(second.annotate(&[("path", Some("/"))]))
         .await;
@@ -106,7 +105,7 @@ async fn below_own(case: &Case<'_>) -> Result<()> {
     let first = holder(case, &case.namespace, &[("path", "/team")]).await?;
     let second = newcomer(case, "/team/demo").await?;
     let at = [("gateway", first.gateway.as_str()), ("path", "/team/demo")];
-    case.broken_by(case.expose(&second, &at)).await;
+    case.broken_by(expose(&second, &at)).await;
     Ok(())
 }
 
@@ -115,7 +114,7 @@ async fn below_root(case: &Case<'_>) -> Result<()> {
     let first = holder(case, &other, &[]).await?;
     let second = newcomer(case, "/demo").await?;
     let at = [("gateway", first.gateway.as_str()), ("path", "/demo")];
-    case.broken_by(case.expose(&second, &at)).await;
+    case.broken_by(expose(&second, &at)).await;
     Ok(())
 }
 
@@ -124,7 +123,7 @@ async fn below_longer(case: &Case<'_>) -> Result<()> {
     let first = holder(case, &other, &[("path", "/team")]).await?;
     let second = newcomer(case, "/team/demo").await?;
     let at = [("gateway", first.gateway.as_str()), ("path", "/team/demo")];
-    case.broken_by(case.expose(&second, &at)).await;
+    case.broken_by(expose(&second, &at)).await;
     case.undone_by(first.model.annotate(&[("path", Some("/elsewhere"))]))
         .await;
     Ok(())
@@ -141,7 +140,7 @@ async fn inside_host(case: &Case<'_>) -> Result<()> {
         ("hostnames", host),
         ("path", "/demo"),
     ];
-    case.broken_by(case.expose(&second, &at)).await;
+    case.broken_by(expose(&second, &at)).await;
     let elsewhere = [("hostnames", Some("elsewhere.example.com"))];
     case.undone_by(first.model.annotate(&elsewhere)).await;
     Ok(())
@@ -183,7 +182,7 @@ spec:
 async fn path_of_by_hand(case: &Case<'_>) -> Result<()> {
     let model = case.active().await?;
     route_by_hand(case, "/").await?;
-    case.broken_by(case.expose(&model, &[])).await;
+    case.broken_by(expose(&model, &[])).await;
     case.undone_by(route_by_hand(case, "/by-hand")).await;
     Ok(())
 }
@@ -197,10 +196,9 @@ async fn older_route_edited(case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn newer_route(case: &Case<'_>) -> Result<()> {
-    let model = case.exposed(&[]).await?;
+async fn newer_route(case: &Case<'_>, model: &Model<'_>) -> Result<()> {
     case.broken_by(route_by_hand(case, "/")).await;
-    case.undone_by(case.delete(&model, ChildKind::HTTPRoute, BY_HAND))
+    case.undone_by(case.delete(model, ChildKind::HTTPRoute, BY_HAND))
         .await;
     Ok(())
 }

@@ -8,9 +8,9 @@ use kthena_bridge_api::child::ChildKind;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use testbed::{Error, OPERATOR, OPERATOR_NAMESPACE, Result};
+use testbed::{Error, Model, OPERATOR, OPERATOR_NAMESPACE, Result};
 
-use super::case::{Case, ENGINES, GATEWAY};
+use super::case::{Case, ENGINES, GATEWAY, expose};
 use super::probe::Question;
 use super::{ABSENT, ANY, MODEL, NOT_TRUE, Situation, answers, fails};
 
@@ -30,20 +30,20 @@ pub(super) fn situations() -> Vec<Situation> {
         Situation::new("un-annotated, operator stopped", absent, un_annotated).alone(),
         Situation::new("Kthena down", works, kthena_down).alone(),
         // No condition before Kthena's first one: it would never write that.
-        Situation::new(
+        Situation::from_nothing(
             "Kthena down, and the Model is new",
             absent,
             kthena_down_and_new,
         )
         .alone(),
-        Situation::new("CRD of DestinationRules missing", missing, crd_missing).alone(),
+        Situation::from_nothing("CRD of DestinationRules missing", missing, crd_missing).alone(),
         Situation::new(
             "CRD of InferenceModelRewrites removed",
             missing,
             crd_removed,
         )
         .alone(),
-        Situation::new(
+        Situation::from_nothing(
             "operator may not create Services",
             fails("Forbidden", "EndpointPickerNotReady"),
             forbidden,
@@ -62,10 +62,9 @@ async fn while_stopped(case: &Case<'_>, change: impl Future<Output = Result<()>>
     changed
 }
 
-async fn deleted(case: &Case<'_>) -> Result<()> {
-    let model = case.exposed(&[]).await?;
+async fn deleted(case: &Case<'_>, model: &Model<'_>) -> Result<()> {
     let deleted = async {
-        case.delete(&model, ChildKind::DestinationRule, "demo-epp")
+        case.delete(model, ChildKind::DestinationRule, "demo-epp")
             .await?;
         case.fails_for_now().await
     };
@@ -73,8 +72,7 @@ async fn deleted(case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn unready(case: &Case<'_>) -> Result<()> {
-    case.exposed(&[]).await?;
+async fn unready(case: &Case<'_>, _: &Model<'_>) -> Result<()> {
     let unready = async {
         case.set_healthy(false).await?;
         case.wait_for_pods(ENGINES, 0, 1).await.map(drop)
@@ -84,8 +82,7 @@ async fn unready(case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn un_annotated(case: &Case<'_>) -> Result<()> {
-    let model = case.exposed(&[]).await?;
+async fn un_annotated(case: &Case<'_>, model: &Model<'_>) -> Result<()> {
     let off = [("expose", None)];
     case.broken_by(while_stopped(case, model.annotate(&off)))
         .await;
@@ -94,8 +91,7 @@ async fn un_annotated(case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn kthena_down(case: &Case<'_>) -> Result<()> {
-    case.exposed(&[]).await?;
+async fn kthena_down(case: &Case<'_>, _: &Model<'_>) -> Result<()> {
     case.broken_by(case.bed.stop_kthena()).await;
     case.undone_by(case.bed.start_kthena()).await;
     Ok(())
@@ -107,7 +103,7 @@ async fn kthena_down_and_new(case: &Case<'_>) -> Result<()> {
     let exposed = async {
         let model = case.namespace.model(MODEL).await?;
         case.observe(&model, Question::of(&model, gateway))?;
-        case.broken_by(case.expose(&model, &[])).await;
+        case.broken_by(expose(&model, &[])).await;
         Ok(())
     };
     let exposed: Result<()> = exposed.await;
@@ -116,8 +112,7 @@ async fn kthena_down_and_new(case: &Case<'_>) -> Result<()> {
 }
 
 /// The namespace is deleted, and somebody else's finalizer keeps the Model.
-async fn terminating(case: &Case<'_>) -> Result<()> {
-    let model = case.exposed(&[]).await?;
+async fn terminating(case: &Case<'_>, model: &Model<'_>) -> Result<()> {
     let finalizers = |all: Value| json!({"metadata": {"finalizers": all}});
     model
         .patch(&finalizers(json!(["example.com/keep"])))
@@ -137,7 +132,7 @@ async fn crd_missing(case: &Case<'_>) -> Result<()> {
     let model = case.active().await?;
     case.broken_by(async {
         remove_crd(case, ChildKind::DestinationRule).await?;
-        case.expose(&model, &[]).await
+        expose(&model, &[]).await
     })
     .await;
     case.undone_by(install_crd(case, ChildKind::DestinationRule))
@@ -145,8 +140,7 @@ async fn crd_missing(case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn crd_removed(case: &Case<'_>) -> Result<()> {
-    case.exposed(&[]).await?;
+async fn crd_removed(case: &Case<'_>, _: &Model<'_>) -> Result<()> {
     case.broken_by(remove_crd(case, ChildKind::InferenceModelRewrite))
         .await;
     case.undone_by(install_crd(case, ChildKind::InferenceModelRewrite))
@@ -191,7 +185,7 @@ async fn forbidden(case: &Case<'_>) -> Result<()> {
     let without: Vec<PolicyRule> = whole.iter().flat_map(without_creating_services).collect();
     case.broken_by(async {
         set(&without, false).await?;
-        case.expose(&model, &[]).await
+        expose(&model, &[]).await
     })
     .await;
     case.undone_by(set(&whole, true)).await;

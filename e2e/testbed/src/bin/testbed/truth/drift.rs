@@ -12,22 +12,26 @@ pub(super) fn situations() -> Vec<Situation> {
     let mended = answers("Accepted", "Programmed");
     let no_endpoints = fails("Accepted", "NoReadyEndpoints");
     vec![
-        Situation::new("HTTPRoute deleted by hand", mended, async |case| {
-            deleted(case, ChildKind::HTTPRoute).await
+        Situation::new("HTTPRoute deleted by hand", mended, async |case, model| {
+            deleted(case, model, ChildKind::HTTPRoute).await
         }),
-        Situation::new("pool deleted by hand", mended, async |case| {
-            deleted(case, ChildKind::InferencePool).await
+        Situation::new("pool deleted by hand", mended, async |case, model| {
+            deleted(case, model, ChildKind::InferencePool).await
         }),
         Situation::new("pool's selector edited by hand", mended, selector_edited),
         Situation::new(
             "HTTPRoute deleted, paused",
             fails("Accepted", NOT_TRUE),
-            async |case| deleted_while_paused(case, ChildKind::HTTPRoute, MODEL).await,
+            async |case, model| {
+                deleted_while_paused(case, model, ChildKind::HTTPRoute, MODEL).await
+            },
         ),
         Situation::new(
             "pool deleted, paused",
             fails("Accepted", "RouteNotResolved"),
-            async |case| deleted_while_paused(case, ChildKind::InferencePool, MODEL).await,
+            async |case, model| {
+                deleted_while_paused(case, model, ChildKind::InferencePool, MODEL).await
+            },
         ),
         Situation::new(
             "pool's selector edited, paused",
@@ -38,12 +42,16 @@ pub(super) fn situations() -> Vec<Situation> {
         Situation::new(
             "DestinationRule deleted, paused",
             fails("Accepted", NOT_TRUE),
-            async |case| deleted_while_paused(case, ChildKind::DestinationRule, "demo-epp").await,
+            async |case, model| {
+                deleted_while_paused(case, model, ChildKind::DestinationRule, "demo-epp").await
+            },
         ),
         Situation::new(
             "InferenceModelRewrite deleted, paused",
             fails("Accepted", NOT_TRUE),
-            async |case| deleted_while_paused(case, ChildKind::InferenceModelRewrite, MODEL).await,
+            async |case, model| {
+                deleted_while_paused(case, model, ChildKind::InferenceModelRewrite, MODEL).await
+            },
         ),
         Situation::new(
             "paused, then scaled to zero",
@@ -53,18 +61,16 @@ pub(super) fn situations() -> Vec<Situation> {
     ]
 }
 
-async fn deleted(case: &Case<'_>, kind: ChildKind) -> Result<()> {
-    let model = case.exposed(&[]).await?;
-    let deleted = case.delete(&model, kind, MODEL);
-    case.broken_by(case.repaired_after(&model, kind, deleted))
+async fn deleted(case: &Case<'_>, model: &Model<'_>, kind: ChildKind) -> Result<()> {
+    let deleted = case.delete(model, kind, MODEL);
+    case.broken_by(case.repaired_after(model, kind, deleted))
         .await;
     Ok(())
 }
 
-async fn selector_edited(case: &Case<'_>) -> Result<()> {
-    let model = case.exposed(&[]).await?;
-    let edited = edit_selector(case, &model);
-    case.broken_by(case.repaired_after(&model, ChildKind::InferencePool, edited))
+async fn selector_edited(case: &Case<'_>, model: &Model<'_>) -> Result<()> {
+    let edited = edit_selector(case, model);
+    case.broken_by(case.repaired_after(model, ChildKind::InferencePool, edited))
         .await;
     Ok(())
 }
@@ -79,25 +85,30 @@ async fn edit_selector(case: &Case<'_>, model: &Model<'_>) -> Result<()> {
 /// The bridge undoes it, once it may.
 pub(super) async fn deleted_while_paused(
     case: &Case<'_>,
+    model: &Model<'_>,
     kind: ChildKind,
     name: &str,
 ) -> Result<()> {
-    let model = case.paused().await?;
-    case.broken_by(case.delete(&model, kind, name)).await;
+    case.pause(model).await?;
+    case.broken_by(case.delete(model, kind, name)).await;
     case.undone_by(model.annotate(&[("paused", None)])).await;
     Ok(())
 }
 
-async fn selector_edited_while_paused(case: &Case<'_>) -> Result<()> {
-    let model = case.paused().await?;
-    case.broken_by(edit_selector(case, &model)).await;
+async fn selector_edited_while_paused(case: &Case<'_>, model: &Model<'_>) -> Result<()> {
+    case.pause(model).await?;
+    case.broken_by(edit_selector(case, model)).await;
     case.undone_by(model.annotate(&[("paused", None)])).await;
     Ok(())
 }
 
-async fn scaled_while_paused(case: &Case<'_>) -> Result<()> {
-    let model = case.paused().await?;
+async fn scaled_while_paused(case: &Case<'_>, model: &Model<'_>) -> Result<()> {
+    case.pause(model).await?;
     case.broken_by(model.patch(&replicas(0))).await;
-    case.undone_by(model.patch(&replicas(1))).await;
+    case.undone_by(async {
+        model.patch(&replicas(1)).await?;
+        model.annotate(&[("paused", None)]).await
+    })
+    .await;
     Ok(())
 }

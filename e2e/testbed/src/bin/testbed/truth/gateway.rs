@@ -7,7 +7,7 @@ use kube::api::{DeleteParams, DynamicObject};
 use kube::core::{ApiResource, GroupVersionKind};
 use testbed::{Error, Model, Result};
 
-use super::case::{Case, GATEWAY, gateway_yaml};
+use super::case::{Case, GATEWAY, expose, gateway_yaml};
 use super::probe::Question;
 use super::{MODEL, NOT_TRUE, Situation, answers, fails};
 
@@ -19,14 +19,14 @@ pub(super) fn situations() -> Vec<Situation> {
         Situation::new(
             "Gateway of the annotation missing",
             answers("GatewayNotFound", "Programmed"),
-            async |case| moved_to(case, "nowhere").await,
+            async |case, model| moved_to(case, model, "nowhere").await,
         ),
         Situation::new(
             "listener of the annotation missing",
             answers("ListenerNotFound", "Programmed"),
-            async |case| moved_to(case, "inference-gateway:none").await,
+            async |case, model| moved_to(case, model, "inference-gateway:none").await,
         ),
-        Situation::new(
+        Situation::from_nothing(
             "Gateway missing from the start",
             fails("GatewayNotFound", NOT_TRUE),
             missing,
@@ -36,28 +36,28 @@ pub(super) fn situations() -> Vec<Situation> {
             fails("GatewayNotFound", "GatewayNotProgrammed"),
             deleted,
         ),
-        Situation::new(
+        Situation::from_nothing(
             "no Gateway named, and there are two",
             fails("GatewayNotSpecified", NOT_TRUE),
             not_named,
         ),
-        Situation::new(
+        Situation::from_nothing(
             "a second Gateway appears",
             answers("Accepted", "Programmed"),
             second_appears,
         ),
         Situation::new("Gateway without an address", no_address, without_address),
-        Situation::new(
+        Situation::from_nothing(
             "one of two Gateways without an address",
             no_address,
             one_of_two_without_address,
         ),
-        Situation::new(
+        Situation::from_nothing(
             "listener renamed",
             fails("ListenerNotFound", "RouteNotAccepted"),
             renamed,
         ),
-        Situation::new(
+        Situation::from_nothing(
             "namespace no longer allowed",
             not_allowed,
             namespace_not_allowed,
@@ -65,20 +65,20 @@ pub(super) fn situations() -> Vec<Situation> {
         Situation::new(
             "listener that takes no HTTPRoutes",
             not_allowed,
-            async |case| {
+            async |case, model| {
                 let kinds = "allowedRoutes: {kinds: [{kind: GRPCRoute}]}";
-                changed(case, &format!("{HTTP}, {kinds}")).await
+                changed(case, model, &format!("{HTTP}, {kinds}")).await
             },
         ),
-        Situation::new("listener of TCP", not_allowed, async |case| {
-            changed(case, "name: http, protocol: TCP").await
+        Situation::new("listener of TCP", not_allowed, async |case, model| {
+            changed(case, model, "name: http, protocol: TCP").await
         }),
-        Situation::new(
+        Situation::from_nothing(
             "host name that no listener has any more",
             fails("HostnameNotAllowed", "RouteNotAccepted"),
             hostname_gone,
         ),
-        Situation::new(
+        Situation::from_nothing(
             "host name changed to one that no listener has",
             answers("HostnameNotAllowed", "Programmed"),
             hostname_changed,
@@ -101,8 +101,7 @@ async fn set_listener(case: &Case<'_>, listener: &str) -> Result<()> {
     case.apply(&gateway_yaml(GATEWAY, listener)).await
 }
 
-async fn changed(case: &Case<'_>, listener: &str) -> Result<()> {
-    case.exposed(&[]).await?;
+async fn changed(case: &Case<'_>, _: &Model<'_>, listener: &str) -> Result<()> {
     case.broken_by(set_listener(case, listener)).await;
     case.undone_by(set_listener(case, HTTP)).await;
     Ok(())
@@ -117,8 +116,7 @@ async fn renamed(case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn moved_to(case: &Case<'_>, gateway: &str) -> Result<()> {
-    let model = case.exposed(&[]).await?;
+async fn moved_to(case: &Case<'_>, model: &Model<'_>, gateway: &str) -> Result<()> {
     case.broken_by(model.annotate(&[("gateway", Some(gateway))]))
         .await;
     case.undone_by(model.annotate(&[("gateway", Some(GATEWAY))]))
@@ -129,8 +127,7 @@ async fn moved_to(case: &Case<'_>, gateway: &str) -> Result<()> {
 async fn missing(case: &Case<'_>) -> Result<()> {
     let model = case.active().await?;
     case.ask(|question| question.gateways.clear());
-    case.broken_by(case.expose(&model, &[("gateway", "late")]))
-        .await;
+    case.broken_by(expose(&model, &[("gateway", "late")])).await;
     case.undone_by(async {
         let late = case.namespace.gateway("late").await?;
         case.ask(|question| question.gateways = vec![late]);
@@ -140,8 +137,7 @@ async fn missing(case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn deleted(case: &Case<'_>) -> Result<()> {
-    case.exposed(&[]).await?;
+async fn deleted(case: &Case<'_>, _: &Model<'_>) -> Result<()> {
     case.broken_by(delete_gateway(case, GATEWAY)).await;
     case.undone_by(async {
         let again = case.namespace.gateway(GATEWAY).await?;
@@ -191,8 +187,7 @@ async fn second_appears(case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn without_address(case: &Case<'_>) -> Result<()> {
-    case.exposed(&[]).await?;
+async fn without_address(case: &Case<'_>, _: &Model<'_>) -> Result<()> {
     case.broken_by(take_address(case, GATEWAY)).await;
     case.undone_by(give_address(case, 0, GATEWAY)).await;
     Ok(())
@@ -207,7 +202,7 @@ async fn one_of_two_without_address(case: &Case<'_>) -> Result<()> {
         ..Question::of(&model, one)
     };
     case.observe(&model, question)?;
-    case.expose(&model, &[("gateway", "one,two")]).await?;
+    expose(&model, &[("gateway", "one,two")]).await?;
     case.works().await?;
     case.broken_by(take_address(case, "two")).await;
     case.undone_by(give_address(case, 1, "two")).await;
@@ -247,7 +242,7 @@ async fn namespace_not_allowed(case: &Case<'_>) -> Result<()> {
     let model = case.namespace.model(MODEL).await?;
     case.observe(&model, Question::of(&model, gateway))?;
     let name = format!("{}/{GATEWAY}", shared.name());
-    case.expose(&model, &[("gateway", &name)]).await?;
+    expose(&model, &[("gateway", &name)]).await?;
     case.works().await?;
     case.broken_by(allow("Same")).await;
     case.undone_by(allow("All")).await;
@@ -264,8 +259,7 @@ async fn exposed_for_host<'b>(case: &Case<'b>, listener: &str) -> Result<Model<'
         ..Question::of(&model, gateway)
     };
     case.observe(&model, question)?;
-    case.expose(&model, &[("hostnames", "demo.example.com")])
-        .await?;
+    expose(&model, &[("hostnames", "demo.example.com")]).await?;
     case.works().await?;
     Ok(model)
 }
@@ -287,8 +281,7 @@ async fn hostname_changed(case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn unimplemented(case: &Case<'_>) -> Result<()> {
-    let model = case.exposed(&[]).await?;
+async fn unimplemented(case: &Case<'_>, model: &Model<'_>) -> Result<()> {
     // The class is of the whole cluster, so it is called like the namespace.
     let class = case.namespace.name();
     case.apply(&format!(

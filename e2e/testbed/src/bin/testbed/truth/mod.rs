@@ -17,6 +17,7 @@ mod probe;
 mod router;
 mod timeline;
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,9 +28,10 @@ use std::time::{Duration, Instant};
 use futures::future::LocalBoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use serde_json::json;
-use testbed::{Error, Options, Result, TestBed};
+use testbed::{Error, Model, Options, Result, TestBed};
 
-use case::{Case, Record};
+use case::{Case, Exposure, Record};
+use probe::Question;
 
 /// The Model of a situation.
 const MODEL: &str = "demo";
@@ -62,6 +64,11 @@ struct Expect {
 
 impl Expect {
     const WORKS: Self = answers("Accepted", "Programmed");
+
+    /// Whether it is expected that everything works.
+    fn works(&self) -> bool {
+        (self.answered, self.accepted, self.programmed) == (true, "Accepted", "Programmed")
+    }
 }
 
 impl fmt::Display for Expect {
@@ -97,7 +104,18 @@ const fn fails(accepted: &'static str, programmed: &'static str) -> Expect {
     }
 }
 
-type Run = Box<dyn for<'c> Fn(&'c Case<'_>) -> LocalBoxFuture<'c, Result<()>>>;
+type Pending<'c> = LocalBoxFuture<'c, Result<()>>;
+
+type OnExposure = dyn for<'c> Fn(&'c Case<'_>, &'c Model<'_>) -> Pending<'c>;
+type FromNothing = dyn for<'c> Fn(&'c Case<'_>) -> Pending<'c>;
+
+/// What happens in a situation.
+enum Run {
+    /// A change to an exposure that works.
+    OnExposure(Box<OnExposure>),
+    /// All of it.
+    FromNothing(Box<FromNothing>),
+}
 
 /// One change, and what has to come of it.
 struct Situation {
@@ -111,16 +129,35 @@ struct Situation {
 }
 
 impl Situation {
+    /// A change to an exposure that works.
     fn new(
+        name: &'static str,
+        expect: Expect,
+        run: impl AsyncFn(&Case<'_>, &Model<'_>) -> Result<()> + 'static,
+    ) -> Self {
+        let run = Rc::new(run);
+        let run = Run::OnExposure(Box::new(move |case, model| {
+            let run = Rc::clone(&run);
+            async move { run(case, model).await }.boxed_local()
+        }));
+        Self::with(name, expect, run)
+    }
+
+    /// A change to what the situation makes by itself.
+    fn from_nothing(
         name: &'static str,
         expect: Expect,
         run: impl AsyncFn(&Case<'_>) -> Result<()> + 'static,
     ) -> Self {
         let run = Rc::new(run);
-        let run: Run = Box::new(move |case| {
+        let run = Run::FromNothing(Box::new(move |case| {
             let run = Rc::clone(&run);
             async move { run(case).await }.boxed_local()
-        });
+        }));
+        Self::with(name, expect, run)
+    }
+
+    fn with(name: &'static str, expect: Expect, run: Run) -> Self {
         Self {
             name,
             expect,
@@ -149,23 +186,74 @@ impl Situation {
         self
     }
 
-    async fn run(&self, bed: &TestBed) -> (&Self, Record, Duration) {
+    async fn run<'b>(&self, bed: &'b TestBed, shelf: &Shelf<'b>) -> (&Self, Record, Duration) {
         let began = Instant::now();
-        let record = match Case::new(bed, self).await {
-            Ok(case) => {
-                if let Err(error) = (self.run)(&case).await {
-                    case.problem(error.to_string());
+        let record = match &self.run {
+            Run::OnExposure(run) => self.on_exposure(run, bed, shelf).await,
+            Run::FromNothing(run) => match bed.namespace("truth").await {
+                Ok(namespace) => {
+                    let case = Case::new(bed, namespace, self);
+                    if let Err(error) = run(&case).await {
+                        case.problem(error.to_string());
+                    }
+                    Ok(case.finish().0)
                 }
-                case.finish()
-            }
-            Err(error) => Record {
-                problems: vec![error.to_string()],
-                ..Record::default()
+                Err(error) => Err(error),
             },
         };
+        let record = record.unwrap_or_else(|error| Record {
+            problems: vec![error.to_string()],
+            ..Record::default()
+        });
         (self, record, began.elapsed())
     }
+
+    async fn on_exposure<'b>(
+        &self,
+        run: &OnExposure,
+        bed: &'b TestBed,
+        shelf: &Shelf<'b>,
+    ) -> Result<Record> {
+        let kept = shelf.borrow_mut().pop();
+        let exposure = match kept {
+            Some(exposure) => exposure,
+            None => Exposure::new(bed).await?,
+        };
+        let Exposure {
+            namespace,
+            model,
+            gateway,
+        } = exposure;
+        let case = Case::new(bed, namespace, self);
+        case.observe(&model, Question::of(&model, gateway))?;
+        let ran = async {
+            case.works().await?;
+            run(&case, &model).await
+        };
+        if let Err(error) = ran.await {
+            case.problem(error.to_string());
+        }
+        let gateway = case.gateway();
+        let (record, namespace) = case.finish();
+        if let Some(gateway) = gateway
+            && record.problems.is_empty()
+            && record.works_again(&self.expect)
+        {
+            let exposure = Exposure {
+                namespace,
+                model,
+                gateway,
+            };
+            if exposure.is_as_before().await {
+                shelf.borrow_mut().push(exposure);
+            }
+        }
+        Ok(record)
+    }
 }
+
+/// Exposures that work and that no situation uses.
+type Shelf<'b> = RefCell<Vec<Exposure<'b>>>;
 
 /// Every situation.
 fn all() -> Vec<Situation> {
@@ -198,16 +286,17 @@ pub(crate) async fn run(only: &str) -> Result<()> {
     bed.install_operator().await?;
     let (alone, together): (Vec<_>, Vec<_>) = situations.iter().partition(|s| s.alone);
 
+    let shelf = Shelf::default();
     let mut table = Table::default();
     print(&row(Table::HEAD))?;
     let mut running = stream::iter(together)
-        .map(|s| s.run(&bed))
+        .map(|s| s.run(&bed, &shelf))
         .buffer_unordered(TOGETHER);
     while let Some((situation, record, took)) = running.next().await {
         table.add(situation, &record, took)?;
     }
     for situation in alone {
-        let (situation, record, took) = situation.run(&bed).await;
+        let (situation, record, took) = situation.run(&bed, &shelf).await;
         table.add(situation, &record, took)?;
     }
     table.finish()

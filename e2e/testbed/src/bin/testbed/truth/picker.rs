@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::annotations::annotated;
-use super::case::{Case, GATEWAY, PICKERS, SERVED};
+use super::case::{Case, GATEWAY, PICKERS, SERVED, expose};
 use super::drift::deleted_while_paused;
 use super::probe::Question;
 use super::{MODEL, Situation, answers, fails};
@@ -28,23 +28,23 @@ pub(super) fn situations() -> Vec<Situation> {
     let works = answers("Accepted", "Programmed");
     let not_ready = fails("Accepted", "EndpointPickerNotReady");
     vec![
-        Situation::new(
+        Situation::from_nothing(
             "picker killed, FailOpen, by the Model's name",
             not_ready,
             async |case| killed(case, "FailOpen", false).await,
         ),
         // The only one that fails open: nothing has to be rewritten.
-        Situation::new(
+        Situation::from_nothing(
             "picker killed, FailOpen, by the served name",
             works,
             async |case| killed(case, "FailOpen", true).await,
         ),
-        Situation::new(
+        Situation::from_nothing(
             "picker killed, FailClose, by the Model's name",
             not_ready,
             async |case| killed(case, "FailClose", false).await,
         ),
-        Situation::new(
+        Situation::from_nothing(
             "picker killed, FailClose, by the served name",
             not_ready,
             async |case| killed(case, "FailClose", true).await,
@@ -64,15 +64,17 @@ pub(super) fn situations() -> Vec<Situation> {
         Situation::new(
             "picker's Deployment deleted, paused",
             not_ready,
-            async |case| deleted_while_paused(case, ChildKind::Deployment, PICKER).await,
+            async |case, model| {
+                deleted_while_paused(case, model, ChildKind::Deployment, PICKER).await
+            },
         ),
         Situation::new(
             "picker's Service deleted, paused",
             fails("Accepted", "PoolNotResolved"),
-            async |case| deleted_while_paused(case, ChildKind::Service, PICKER).await,
+            async |case, model| deleted_while_paused(case, model, ChildKind::Service, PICKER).await,
         ),
         Situation::new("quota leaves no pod for the picker", not_ready, no_pod),
-        Situation::new(
+        Situation::from_nothing(
             "quota leaves no Service for the picker",
             fails("Accepted", "ApplyFailed"),
             no_service,
@@ -81,7 +83,7 @@ pub(super) fn situations() -> Vec<Situation> {
         Situation::new(
             "somebody else's picker has no Service",
             not_ready,
-            async |case| annotated(case, ("endpoint-picker", "mine")).await,
+            async |case, model| annotated(case, model, ("endpoint-picker", "mine")).await,
         ),
         Situation::new(
             "somebody else's picker has no pod",
@@ -102,7 +104,7 @@ async fn killed(case: &Case<'_>, failure_mode: &str, by_served_name: bool) -> Re
         SERVED.clone_into(&mut question.model);
     }
     case.observe(&model, question)?;
-    case.expose(&model, &annotations).await?;
+    expose(&model, &annotations).await?;
     case.works().await?;
     let killer = Killer::of(case.namespace.name());
     case.broken_by(async {
@@ -118,8 +120,8 @@ async fn killed(case: &Case<'_>, failure_mode: &str, by_served_name: bool) -> Re
     Ok(())
 }
 
-async fn image_missing(case: &Case<'_>) -> Result<()> {
-    let model = case.paused().await?;
+async fn image_missing(case: &Case<'_>, model: &Model<'_>) -> Result<()> {
+    case.pause(model).await?;
     let failed = |e: kube::Error| Error::Other(format!("patching Deployment {PICKER}: {e}"));
     let image = json!({"name": "epp", "image": "example.com/no-such-image:1"});
     let spec = json!({"spec": {"template": {"spec": {"containers": [image]}}}});
@@ -137,8 +139,7 @@ async fn image_missing(case: &Case<'_>) -> Result<()> {
 }
 
 /// It reads its pool, its pods and more by a role that all pickers share.
-async fn without_rights(case: &Case<'_>) -> Result<()> {
-    case.exposed(&[]).await?;
+async fn without_rights(case: &Case<'_>, _: &Model<'_>) -> Result<()> {
     let roles: Api<ClusterRole> = Api::all(case.client()?);
     let failed = |e: kube::Error| Error::Other(format!("ClusterRole {ROLE}: {e}"));
     let rules = json!(roles.get(ROLE).await.map_err(failed)?.rules);
@@ -173,11 +174,10 @@ async fn wait_until_mended(case: &Case<'_>, model: &Model<'_>) -> Result<()> {
 }
 
 /// It is mended before the picker that is started next reads it.
-async fn configuration_broken(case: &Case<'_>) -> Result<()> {
-    let model = case.exposed(&[]).await?;
+async fn configuration_broken(case: &Case<'_>, model: &Model<'_>) -> Result<()> {
     case.broken_by(async {
-        break_configuration(case, &model).await?;
-        wait_until_mended(case, &model).await?;
+        break_configuration(case, model).await?;
+        wait_until_mended(case, model).await?;
         case.delete_pods(PICKERS).await?;
         case.wait_for_pods(PICKERS, 1, 1).await.map(drop)
     })
@@ -185,16 +185,16 @@ async fn configuration_broken(case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn configuration_broken_while_paused(case: &Case<'_>) -> Result<()> {
-    let model = case.paused().await?;
+async fn configuration_broken_while_paused(case: &Case<'_>, model: &Model<'_>) -> Result<()> {
+    case.pause(model).await?;
     case.broken_by(async {
-        break_configuration(case, &model).await?;
+        break_configuration(case, model).await?;
         case.delete_pods(PICKERS).await
     })
     .await;
     case.undone_by(async {
         model.annotate(&[("paused", None)]).await?;
-        wait_until_mended(case, &model).await?;
+        wait_until_mended(case, model).await?;
         // The kubelet of the bed does not refresh the files of a pod that runs.
         case.delete_pods(PICKERS).await
     })
@@ -202,8 +202,7 @@ async fn configuration_broken_while_paused(case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn no_pod(case: &Case<'_>) -> Result<()> {
-    case.exposed(&[]).await?;
+async fn no_pod(case: &Case<'_>, _: &Model<'_>) -> Result<()> {
     case.broken_by(async {
         apply_quota(case, "pods", "1").await?;
         case.delete_pods(PICKERS).await
@@ -216,7 +215,7 @@ async fn no_pod(case: &Case<'_>) -> Result<()> {
 async fn no_service(case: &Case<'_>) -> Result<()> {
     let model = case.active().await?;
     apply_quota(case, "services", "0").await?;
-    case.broken_by(case.expose(&model, &[])).await;
+    case.broken_by(expose(&model, &[])).await;
     case.undone_by(delete_quota(case)).await;
     Ok(())
 }
@@ -264,13 +263,15 @@ spec:
   ports: [{name: grpc-ext-proc, port: 9002, appProtocol: kubernetes.io/h2c}]
 ";
 
-async fn somebody_elses(case: &Case<'_>) -> Result<()> {
-    let model = case.exposed(&[]).await?;
+async fn somebody_elses(case: &Case<'_>, model: &Model<'_>) -> Result<()> {
     case.apply(SERVICE).await?;
     case.broken_by(model.annotate(&[("endpoint-picker", Some("mine"))]))
         .await;
-    case.undone_by(model.annotate(&[("endpoint-picker", None)]))
-        .await;
+    case.undone_by(async {
+        model.annotate(&[("endpoint-picker", None)]).await?;
+        case.delete(model, ChildKind::Service, "mine").await
+    })
+    .await;
     Ok(())
 }
 

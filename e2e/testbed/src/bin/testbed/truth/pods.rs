@@ -4,10 +4,10 @@ use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
-use testbed::{Error, Result};
+use testbed::{Error, Model, Result};
 
 use super::annotations::annotated;
-use super::case::{Case, ENGINES, GATEWAY};
+use super::case::{Case, ENGINES, GATEWAY, expose};
 use super::probe::Question;
 use super::{MODEL, NOT_TRUE, Situation, answers, fails};
 
@@ -17,21 +17,23 @@ pub(super) fn situations() -> Vec<Situation> {
     let other_port = fails("Accepted", "PortNotServed");
     vec![
         Situation::new("pods unready", no_endpoints, unready),
-        Situation::new("one of two pods unready", works, one_of_two_unready),
+        Situation::from_nothing("one of two pods unready", works, one_of_two_unready),
         Situation::new("scaled to zero", no_endpoints, scaled),
         Situation::new("a pod deleted by hand", works, deleted),
-        Situation::new("target-port that nobody serves", other_port, async |case| {
-            annotated(case, ("target-port", "8001")).await
-        }),
+        Situation::new(
+            "target-port that nobody serves",
+            other_port,
+            async |case, model| annotated(case, model, ("target-port", "8001")).await,
+        ),
         Situation::new(
             "target-port of Kthena's runtime",
             other_port,
-            async |case| annotated(case, ("target-port", "8100")).await,
+            async |case, model| annotated(case, model, ("target-port", "8100")).await,
         ),
         Situation::new(
             "pod-selector that fits no pod",
             no_endpoints,
-            async |case| annotated(case, ("pod-selector", "app=none")).await,
+            async |case, model| annotated(case, model, ("pod-selector", "app=none")).await,
         ),
         Situation::new(
             "engine that does not say its name",
@@ -39,18 +41,18 @@ pub(super) fn situations() -> Vec<Situation> {
             nameless,
         ),
         Situation::new("backend renamed", works, renamed),
-        Situation::new(
+        Situation::from_nothing(
             "engine that does not start",
             fails("Accepted", "WaitingForModel"),
             not_starting,
         ),
-        Situation::new("Model failed", fails("Accepted", "ModelFailed"), failed),
+        Situation::from_nothing("Model failed", fails("Accepted", "ModelFailed"), failed),
         Situation::new(
             "Model failed, and its pods still serve",
             works,
             failed_and_serving,
         ),
-        Situation::new(
+        Situation::from_nothing(
             "prefill and decode",
             fails("UnsupportedTopology", NOT_TRUE),
             disaggregated,
@@ -73,8 +75,7 @@ fn part(object: &Value, pointer: &str) -> Value {
     object.pointer(pointer).cloned().unwrap_or_default()
 }
 
-async fn unready(case: &Case<'_>) -> Result<()> {
-    case.exposed(&[]).await?;
+async fn unready(case: &Case<'_>, _: &Model<'_>) -> Result<()> {
     case.broken_by(case.set_healthy(false)).await;
     case.undone_by(case.set_healthy(true)).await;
     Ok(())
@@ -86,7 +87,7 @@ async fn one_of_two_unready(case: &Case<'_>) -> Result<()> {
     set(&mut manifest, "/spec/backend/replicas", 2.into());
     let model = case.namespace.model_from(&manifest).await?;
     case.observe(&model, Question::of(&model, gateway))?;
-    case.expose(&model, &[]).await?;
+    expose(&model, &[]).await?;
     case.works().await?;
     let pods = case.wait_for_pods(ENGINES, 2, 2).await?;
     let one_is = async |healthy: bool, ready: usize| {
@@ -100,16 +101,14 @@ async fn one_of_two_unready(case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn scaled(case: &Case<'_>) -> Result<()> {
-    let model = case.exposed(&[]).await?;
+async fn scaled(case: &Case<'_>, model: &Model<'_>) -> Result<()> {
     case.broken_by(model.patch(&replicas(0))).await;
     case.undone_by(model.patch(&replicas(1))).await;
     Ok(())
 }
 
 /// Kthena makes another one.
-async fn deleted(case: &Case<'_>) -> Result<()> {
-    case.exposed(&[]).await?;
+async fn deleted(case: &Case<'_>, _: &Model<'_>) -> Result<()> {
     let before = case.wait_for_pods(ENGINES, 1, 1).await?;
     case.broken_by(async {
         case.delete_pods(ENGINES).await?;
@@ -129,8 +128,7 @@ async fn deleted(case: &Case<'_>) -> Result<()> {
 }
 
 /// The engine is started without the flags that name what it serves.
-async fn nameless(case: &Case<'_>) -> Result<()> {
-    case.exposed(&[]).await?;
+async fn nameless(case: &Case<'_>, _: &Model<'_>) -> Result<()> {
     let name = format!("{MODEL}-backend1");
     let failed = |e: kube::Error| Error::Other(format!("ModelServing {name}: {e}"));
     let gvk = GroupVersionKind::gvk("workload.serving.volcano.sh", "v1alpha1", "ModelServing");
@@ -159,8 +157,7 @@ async fn nameless(case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn renamed(case: &Case<'_>) -> Result<()> {
-    let model = case.exposed(&[]).await?;
+async fn renamed(case: &Case<'_>, model: &Model<'_>) -> Result<()> {
     let to = async |name: &str| {
         model
             .patch(&json!({"spec": {"backend": {"name": name}}}))
@@ -199,14 +196,13 @@ async fn never_worked(case: &Case<'_>, manifest: &Value, workers: Value) -> Resu
     let gateway = case.namespace.gateway(GATEWAY).await?;
     let model = case.namespace.model_from(manifest).await?;
     case.observe(&model, Question::of(&model, gateway))?;
-    case.broken_by(case.expose(&model, &[])).await;
+    case.broken_by(expose(&model, &[])).await;
     let mended = json!({"spec": {"backend": {"workers": workers}}});
     case.undone_by(model.patch(&mended)).await;
     Ok(())
 }
 
-async fn failed_and_serving(case: &Case<'_>) -> Result<()> {
-    let model = case.exposed(&[]).await?;
+async fn failed_and_serving(case: &Case<'_>, model: &Model<'_>) -> Result<()> {
     let right = part(&case.bed.example(MODEL)?, "/spec/backend/workers");
     let mut wrong = right.clone();
     set(&mut wrong, "/0/type", "controller".into());
@@ -239,7 +235,7 @@ async fn disaggregated(case: &Case<'_>) -> Result<()> {
     let model = case.namespace.model_from(&manifest).await?;
     case.observe(&model, Question::of(&model, gateway))?;
     model.wait_for_condition("Active", "True").await?;
-    case.broken_by(case.expose(&model, &[])).await;
+    case.broken_by(expose(&model, &[])).await;
     let decoders = "modelserving.volcano.sh/name=demo-backend1,modelserving.volcano.sh/role=decode";
     case.undone_by(model.annotate(&[("pod-selector", Some(decoders))]))
         .await;

@@ -7,29 +7,29 @@ use serde_json::json;
 use testbed::{Error, KTHENA_ROUTER_NAMESPACE, Model, Result};
 use tokio::sync::OnceCell;
 
-use super::case::{Case, SERVED};
+use super::case::{Case, SERVED, expose};
 use super::pods::replicas;
 use super::probe::Question;
 use super::{MODEL, Situation, fails};
 
 pub(super) fn situations() -> Vec<Situation> {
     vec![
-        Situation::new(
+        Situation::from_nothing(
             "kthena-router, pods unready",
             fails("Accepted", "NoReadyEndpoints"),
             unready,
         ),
-        Situation::new(
+        Situation::from_nothing(
             "kthena-router, scaled to zero",
             fails("Accepted", "NoReadyEndpoints"),
             scaled,
         ),
-        Situation::new(
+        Situation::from_nothing(
             "kthena-router, target-port that nobody serves",
             fails("Accepted", "PortNotServed"),
             other_port,
         ),
-        Situation::new(
+        Situation::from_nothing(
             "kthena-router, by the Model's name",
             fails("Accepted", "Programmed"),
             by_own_name,
@@ -37,7 +37,7 @@ pub(super) fn situations() -> Vec<Situation> {
         .excepted(
             "kthena-router rewrites no model names; Accepted names those that it does not serve",
         ),
-        Situation::new("kthena-router down", fails("Accepted", "Programmed"), down)
+        Situation::from_nothing("kthena-router down", fails("Accepted", "Programmed"), down)
             .excepted("kthena-router writes no status: nobody says that it is down")
             .alone(),
     ]
@@ -60,8 +60,7 @@ async fn exposed<'b>(case: &Case<'b>) -> Result<Model<'b>> {
         ..Question::of(&model, *gateway.ip())
     };
     case.observe(&model, question)?;
-    case.expose(&model, &[("gateway", "kthenas-gateway")])
-        .await?;
+    expose(&model, &[("gateway", "kthenas-gateway")]).await?;
     case.works().await?;
     Ok(model)
 }
