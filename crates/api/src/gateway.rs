@@ -144,6 +144,13 @@ pub struct ParentReference {
     pub section_name: Option<String>,
 }
 
+impl ParentReference {
+    /// Its namespace; `own`, that of the object that it stands in, when it names none.
+    pub fn namespace_or<'a>(&'a self, own: &'a str) -> &'a str {
+        self.namespace.as_deref().unwrap_or(own)
+    }
+}
+
 /// What a parent says of a route or of a pool.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]

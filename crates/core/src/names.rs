@@ -1,5 +1,6 @@
 //! The names of the objects that are written for a Model.
 
+use kthena_bridge_api::child::ChildKind;
 use sha2::{Digest, Sha256};
 
 /// A Service's name, and a label's value, have at most 63 characters; `-epp` is put behind ours.
@@ -35,6 +36,15 @@ impl Names {
         };
         let picker = format!("{model}{PICKER_SUFFIX}");
         Self { model, picker }
+    }
+
+    /// The name of the object of a kind of which there is one.
+    pub fn of_kind(&self, kind: ChildKind) -> &str {
+        if kind.is_pickers() {
+            &self.picker
+        } else {
+            &self.model
+        }
     }
 }
 

@@ -126,8 +126,11 @@ impl Route {
                 && r.kind.as_deref().unwrap_or("Gateway") == "Gateway"
         };
         self.parent_refs.iter().filter(move |r| of(r)).map(|r| {
-            let namespace = r.namespace.as_deref().unwrap_or_else(|| self.namespace());
-            (namespace, r.name.as_str(), r.section_name.as_deref())
+            (
+                r.namespace_or(self.namespace()),
+                r.name.as_str(),
+                r.section_name.as_deref(),
+            )
         })
     }
 
@@ -135,7 +138,7 @@ impl Route {
     pub fn is_refused_by(&self, namespace: &str, name: &str, listener: Option<&str>) -> bool {
         self.refused_by.iter().any(|r| {
             r.name == name
-                && r.namespace.as_deref().unwrap_or_else(|| self.namespace()) == namespace
+                && r.namespace_or(self.namespace()) == namespace
                 && r.section_name.as_deref() == listener
         })
     }

@@ -16,7 +16,7 @@ use crate::config::FailureMode;
 use crate::observe::{Child, Cluster, Detail};
 use crate::plan;
 use crate::provider::{GENERIC, ISTIO, Provider};
-use crate::topology::{Owner, listeners, provider_of};
+use crate::topology::{Owner, is_active, listeners, provider_of};
 
 /// How long a silence counts as "not yet".
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,6 +35,7 @@ pub(super) fn verdict(
     let live = Live {
         model,
         outcome,
+        owner: &owner,
         namespace: &owner.namespace,
         pool: child(ChildKind::InferencePool),
         picker: child(ChildKind::Deployment),
@@ -75,6 +76,7 @@ pub(super) fn verdict(
 struct Live<'a> {
     model: &'a ModelBooster,
     outcome: Outcome<'a>,
+    owner: &'a Owner,
     namespace: &'a str,
     pool: Option<std::sync::Arc<Child>>,
     picker: Option<std::sync::Arc<Child>>,
@@ -184,12 +186,7 @@ impl Live<'_> {
             ),
             (None, None) => return Ok(()),
         };
-        let names = &topology.names;
-        let name = if kind.is_pickers() {
-            &names.picker
-        } else {
-            &names.model
-        };
+        let name = topology.names.of_kind(*kind);
         Err(Verdict::new(
             Reason::ApplyFailed,
             format!("{kind} {}/{name} {why}", self.namespace),
@@ -226,10 +223,7 @@ impl Live<'_> {
         let failed = conditions
             .iter()
             .find(|c| c.type_ == "Failed" && c.status == "True")?;
-        let active = conditions
-            .iter()
-            .any(|c| c.type_ == "Active" && c.status == "True");
-        (!active).then(|| {
+        (!is_active(self.model)).then(|| {
             Verdict::new(
                 Reason::ModelFailed,
                 format!(
@@ -317,10 +311,7 @@ impl Live<'_> {
 
     /// Whether the route gets the requests that it asks for.
     fn route_wins(&self, cluster: &impl Cluster) -> Check {
-        let Some(route) = cluster.route(
-            self.namespace,
-            &Owner::of(&self.model.metadata).names().model,
-        ) else {
+        let Some(route) = self.owner.route(cluster) else {
             return Ok(());
         };
         let Some(conflict) = claims::outranked(&route, cluster) else {
@@ -339,7 +330,7 @@ impl Live<'_> {
     }
 
     fn picker_is_ready(&self, service: &str, cluster: &impl Cluster) -> Check {
-        let names = Owner::of(&self.model.metadata).names();
+        let names = self.owner.names();
         let picker = match &self.picker {
             Some(picker) if service == names.picker => picker,
             None if service == names.picker => {
@@ -405,10 +396,7 @@ struct Attached<'a> {
 
 impl<'a> Attached<'a> {
     fn find(reference: &'a ParentReference, own_namespace: &str, cluster: &impl Cluster) -> Self {
-        let namespace = reference
-            .namespace
-            .clone()
-            .unwrap_or_else(|| own_namespace.to_owned());
+        let namespace = reference.namespace_or(own_namespace).to_owned();
         let gateway = cluster.gateway(&namespace, &reference.name);
         Self {
             provider: gateway
@@ -427,7 +415,7 @@ impl<'a> Attached<'a> {
     /// Whether a report speaks of this Gateway, whatever group it writes (Istio writes its own).
     fn is(&self, parent: &ParentReference, own_namespace: &str) -> bool {
         parent.name == self.reference.name
-            && parent.namespace.as_deref().unwrap_or(own_namespace) == self.namespace
+            && parent.namespace_or(own_namespace) == self.namespace
             && parent.kind.as_deref().unwrap_or("Gateway") == "Gateway"
     }
 

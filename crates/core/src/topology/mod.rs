@@ -17,7 +17,7 @@ use kube::core::ObjectMeta;
 
 use crate::exposure::{Exposure, GatewayRef};
 use crate::names::Names;
-use crate::observe::{Child, Cluster, Detail};
+use crate::observe::{Child, Cluster, Detail, Route};
 use crate::provider::Provider;
 
 /// The port on which Kthena starts every engine up to v1.0.0.
@@ -52,13 +52,14 @@ impl Owner {
     /// Its object of a kind of which it has one, where that exists and is its own.
     pub fn child(&self, kind: ChildKind, cluster: &impl Cluster) -> Option<Arc<Child>> {
         let names = self.names();
-        let name = if kind.is_pickers() {
-            &names.picker
-        } else {
-            &names.model
-        };
-        let child = cluster.child(kind, &self.namespace, name)?;
+        let child = cluster.child(kind, &self.namespace, names.of_kind(kind))?;
         child.belongs_to(&self.uid, &names.model).then_some(child)
+    }
+
+    /// Its HTTPRoute as it competes for requests, where that exists and is its own.
+    pub fn route(&self, cluster: &impl Cluster) -> Option<Arc<Route>> {
+        let child = self.child(ChildKind::HTTPRoute, cluster)?;
+        cluster.route(child.namespace(), child.name())
     }
 }
 
@@ -336,10 +337,7 @@ fn gateways(
         let attached: Vec<GatewayRef> = parent_refs
             .iter()
             .map(|p| GatewayRef {
-                namespace: p
-                    .namespace
-                    .clone()
-                    .unwrap_or_else(|| owner.namespace.clone()),
+                namespace: p.namespace_or(&owner.namespace).to_owned(),
                 name: p.name.clone(),
                 listener: p.section_name.clone(),
             })
