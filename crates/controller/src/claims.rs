@@ -13,7 +13,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use crate::interest::Interests;
 use crate::observe::{Caches, Change};
-use crate::watch::Queue;
+use crate::queue::Queue;
 
 type Model = ObjectRef<ModelBooster>;
 
@@ -78,8 +78,7 @@ impl Claims {
             .flat_map(|route| claims::of(route, &*self.caches))
             .collect();
         for model in changed.iter().flat_map(|claim| self.contenders.of(claim)) {
-            // It fails when the operator is about to end.
-            let _ = self.queue.unbounded_send(model);
+            self.queue.look_at(model);
         }
     }
 }

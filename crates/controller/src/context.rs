@@ -14,10 +14,10 @@ use crate::event::Events;
 use crate::interest::Interests;
 use crate::metrics::Metrics;
 use crate::observe::Caches;
+use crate::queue::Queue;
 use crate::reachable::Prober;
 use crate::retry::Retries;
 use crate::status::Publisher;
-use crate::watch::Queue;
 
 /// What every reconcile shares.
 pub(crate) struct Context {

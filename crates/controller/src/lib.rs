@@ -15,6 +15,7 @@ mod health;
 mod interest;
 mod metrics;
 mod observe;
+mod queue;
 mod reachable;
 mod reconcile;
 mod request;

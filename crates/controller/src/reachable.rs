@@ -16,8 +16,8 @@ use kube::runtime::reflector::ObjectRef;
 use reqwest::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::Notify;
 
+use crate::queue::Queue;
 use crate::retry::jittered;
-use crate::watch::Queue;
 
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -165,8 +165,7 @@ impl Prober {
             && entry.verdict != verdict
         {
             entry.verdict = verdict;
-            // It fails when the operator is about to end.
-            let _ = self.queue.unbounded_send(model.clone());
+            self.queue.look_at(model.clone());
         }
     }
 

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::channel::mpsc;
 use futures::{FutureExt, StreamExt};
 use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::Config;
@@ -23,6 +22,7 @@ use crate::decide::decide;
 use crate::error::{Class, Error};
 use crate::event::Events;
 use crate::health;
+use crate::queue::Queue;
 use crate::reconcile::reconcile;
 use crate::watch::Watches;
 
@@ -61,7 +61,7 @@ pub async fn run(
         })?;
     let (models, writer) = reflector::store::<ModelBooster>();
     let (events, publish_events) = Events::new(client.clone());
-    let (queue, requests) = mpsc::unbounded();
+    let (queue, requests) = Queue::new();
     let cx = Arc::new(Context::new(
         &client,
         options.config,

@@ -79,11 +79,11 @@ impl Publisher {
             )
         };
         // One that is no longer wanted goes with the next apply.
-        let surplus = |old: &&Condition| {
+        let is_surplus = |old: &Condition| {
             owns(model, &old.type_) && wanted.iter().all(|new| new.type_ != old.type_)
         };
         let is_there = |new: &Condition| current.iter().any(|old| is(old, new));
-        if wanted.iter().all(is_there) && current.iter().find(surplus).is_none() {
+        if wanted.iter().all(is_there) && !current.iter().any(is_surplus) {
             return Ok(Vec::new());
         }
         let answer = self.apply(model, &wanted).await?;

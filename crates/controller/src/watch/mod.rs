@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backon::ExponentialBuilder;
-use futures::channel::mpsc::UnboundedSender;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Namespace as NamespaceObject;
 use k8s_openapi::api::discovery::v1::EndpointSlice as EndpointSliceObject;
@@ -36,12 +35,10 @@ use tokio::task::JoinHandle;
 
 use crate::context::Context;
 use crate::observe::{Cache, Cached, Change, Crd, Namespace};
+use crate::queue::Queue;
 use crate::request::to_value;
 
 pub(crate) use kind::Kind;
-
-/// Where the Models go that are to be looked at.
-pub(crate) type Queue = UnboundedSender<ObjectRef<ModelBooster>>;
 
 /// All watches.
 pub(crate) struct Watches {
@@ -430,8 +427,7 @@ impl Watches {
 
     fn look_at(&self, models: impl IntoIterator<Item = ObjectRef<ModelBooster>>) {
         for model in models {
-            // It fails when the operator is about to end.
-            let _ = self.queue.unbounded_send(model);
+            self.queue.look_at(model);
         }
     }
 
