@@ -7,7 +7,7 @@ use kthena_bridge_api::kthena::{LABEL_SERVING, ModelBooster};
 use kthena_bridge_core::exposure::{EndpointPicker, InvalidAnnotations};
 use kthena_bridge_core::observe::{Cluster, Detail};
 use kthena_bridge_core::topology::{NotAccepted, Owner};
-use kthena_bridge_core::{Exposure, Plan, Topology, plan};
+use kthena_bridge_core::{Exposure, Topology, plan};
 use kube::runtime::reflector::ObjectRef;
 
 use crate::context::Context;
@@ -33,7 +33,6 @@ pub(crate) enum Decision {
 pub(crate) struct Served {
     pub(crate) exposure: Exposure,
     pub(crate) topology: Topology,
-    pub(crate) plan: Plan,
 }
 
 /// Decides, and takes what the Model's route asks for.
@@ -58,8 +57,11 @@ pub(crate) fn decide(model: &ModelBooster, cx: &Context) -> Decision {
     }
     let object = ObjectRef::from_obj(model);
     // Before anything is looked at, so that no change is missed between.
-    cx.interests
-        .set(&object, topics(&owner, parsed.as_ref().ok(), cx));
+    let topics = topics(&owner, parsed.as_ref().ok(), cx);
+    if topics.iter().any(|t| matches!(t, Topic::Endpoints(..))) {
+        cx.look_at_endpoints();
+    }
+    cx.interests.set(&object, topics);
     let exposure = match parsed {
         Ok(exposure) => exposure,
         Err(invalid) => return Decision::Invalid(invalid),
@@ -75,18 +77,11 @@ pub(crate) fn decide(model: &ModelBooster, cx: &Context) -> Decision {
     let mut route = plan::route(&exposure, &topology, &cx.config);
     let created = &model.metadata.creation_timestamp;
     route.metadata.creation_timestamp.clone_from(created);
-    let live = owner
-        .child(ChildKind::HTTPRoute, &*cx.caches)
-        .and_then(|child| cx.caches.route(child.namespace(), child.name()));
+    let live = owner.route(&*cx.caches);
     if let Err(conflict) = cx.claims.take(&object, route, live.as_deref()) {
         return Decision::Refuse(NotAccepted::from(&*conflict));
     }
-    let plan = plan::build(&exposure, &topology, &cx.config, &*cx.caches);
-    Decision::Serve(Box::new(Served {
-        exposure,
-        topology,
-        plan,
-    }))
+    Decision::Serve(Box::new(Served { exposure, topology }))
 }
 
 /// What a Model looks at that does not name it: the Gateways that it asks for and those that its route is
@@ -107,22 +102,21 @@ fn topics(owner: &Owner, exposure: Option<&Exposure>, cx: &Context) -> HashSet<T
         }
         if let EndpointPicker::Service { name, .. } = &exposure.endpoint_picker {
             topics.insert(Topic::Endpoints(owner.namespace.clone(), name.clone()));
-            cx.look_at_endpoints();
         }
         if exposure.pod_selector.is_some() {
             topics.insert(Topic::PodsIn(owner.namespace.clone()));
         }
     }
-    if let Some(Detail::Route { parent_refs, .. }) =
-        child(ChildKind::HTTPRoute).map(|c| c.detail.clone())
+    if let Some(route) = child(ChildKind::HTTPRoute)
+        && let Detail::Route { parent_refs, .. } = &route.detail
     {
         for parent in parent_refs {
-            let namespace = parent.namespace.unwrap_or_else(|| owner.namespace.clone());
-            topics.insert(Topic::Gateway(namespace, parent.name));
+            let namespace = parent.namespace_or(&owner.namespace).to_owned();
+            topics.insert(Topic::Gateway(namespace, parent.name.clone()));
         }
     }
-    if let Some(Detail::Pool { selector, .. }) =
-        child(ChildKind::InferencePool).map(|c| c.detail.clone())
+    if let Some(pool) = child(ChildKind::InferencePool)
+        && let Detail::Pool { selector, .. } = &pool.detail
         && !selector.contains_key(LABEL_SERVING)
     {
         topics.insert(Topic::PodsIn(owner.namespace.clone()));

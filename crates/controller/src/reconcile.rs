@@ -6,10 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::kthena::ModelBooster;
-use kthena_bridge_core::names::Names;
-use kthena_bridge_core::observe::Cluster as _;
 use kthena_bridge_core::reachable;
 use kthena_bridge_core::report::{self, Outcome};
+use kthena_bridge_core::topology::Owner;
 use kthena_bridge_core::{Exposure, Plan, Topology, plan};
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
@@ -37,11 +36,8 @@ pub(crate) async fn reconcile(model: Arc<ModelBooster>, cx: Arc<Context>) -> Res
 
 /// Writes what differs, and reports.
 async fn serve(model: &Arc<ModelBooster>, served: Served, cx: &Context) -> Result<Action, Error> {
-    let Served {
-        exposure,
-        topology,
-        mut plan,
-    } = served;
+    let Served { exposure, topology } = served;
+    let mut plan = plan::build(&exposure, &topology, &cx.config, &*cx.caches);
     let object = ObjectRef::from_obj(&**model);
     let held = cx.retries.held(&object, &plan);
     let applied = if exposure.paused {
@@ -108,11 +104,8 @@ async fn publish(
     let mut report = report::conditions(model, outcome, &*cx.caches, Timestamp::now());
     if let Some(prober) = &cx.prober {
         let object = ObjectRef::from_obj(&**model);
-        let route = cx.caches.route(
-            object.namespace.as_deref().unwrap_or_default(),
-            &Names::of(&object.name).model,
-        );
-        let targets = route
+        let targets = Owner::of(&model.metadata)
+            .route(&*cx.caches)
             .map(|route| reachable::targets(&route, &*cx.caches))
             .unwrap_or_default();
         report.reachable = Some(prober.verdict(&object, targets));
