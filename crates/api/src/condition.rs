@@ -116,6 +116,8 @@ reasons! {
     Accepted False MissingKind,
     /// The API server refuses a request of ours for want of a right.
     Accepted False Forbidden,
+    /// Whether it is allowed depends on something that the operator may not read.
+    Accepted Unknown NotReadable,
 
     /// A request sent now reaches a ready pod.
     Programmed True Programmed,

@@ -55,7 +55,7 @@ impl Context {
         events: Events,
         queue: Queue,
     ) -> Self {
-        let (caches, metrics) = (Arc::<Caches>::default(), Arc::<Metrics>::default());
+        let (caches, metrics) = (Arc::new(Caches::new(&config)), Arc::<Metrics>::default());
         let prober = Prober::new(&config.reachable, queue.clone());
         let claims = Arc::new(Claims::new(Arc::clone(&caches), queue));
         Self {

@@ -60,6 +60,11 @@ pub struct Config {
     pub endpoint_picker: EndpointPickerConfig,
     /// Requests through the Gateways, for the condition `Reachable`.
     pub reachable: ReachableConfig,
+    /// The namespaces whose Models are exposed; none: all. With namespaces, nothing is read that belongs to
+    /// none of them: Gateways of others, and the implementation of all, are what `gateways` says.
+    pub namespaces: Vec<String>,
+    /// Gateways that may not be read, or whose GatewayClass may not.
+    pub gateways: Vec<GatewayConfig>,
 }
 
 impl Default for Config {
@@ -73,8 +78,22 @@ impl Default for Config {
             cluster_domain: "cluster.local".to_owned(),
             endpoint_picker: EndpointPickerConfig::default(),
             reachable: ReachableConfig::default(),
+            namespaces: Vec::new(),
+            gateways: Vec::new(),
         }
     }
+}
+
+/// A Gateway that may not be read, or whose GatewayClass may not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GatewayConfig {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its implementation, by its name in the table of providers.
+    pub provider: String,
 }
 
 /// The endpoint pickers that are run.

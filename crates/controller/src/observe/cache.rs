@@ -4,7 +4,7 @@
 //! the objects of a kind that is no longer served, and cannot take the answer to a write of ours before
 //! the watch brings it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
@@ -40,9 +40,13 @@ impl<K> Change<K> {
 /// Namespace and name.
 type Key = (String, String);
 
+/// Where a watch looks: in the namespace of this name, or everywhere when it is empty.
+pub(crate) type Scope = String;
+
 /// A cache of one kind.
 #[derive(Debug)]
 pub(crate) struct Cache<K> {
+    scopes: Vec<Scope>,
     state: RwLock<State<K>>,
     synced: AtomicBool,
 }
@@ -51,21 +55,10 @@ pub(crate) struct Cache<K> {
 struct State<K> {
     objects: HashMap<Key, Arc<K>>,
     index: HashMap<String, BTreeSet<Key>>,
-    /// What a list that is under way has brought so far.
-    listed: HashMap<Key, Arc<K>>,
-}
-
-impl<K> Default for Cache<K> {
-    fn default() -> Self {
-        Self {
-            state: RwLock::new(State {
-                objects: HashMap::new(),
-                index: HashMap::new(),
-                listed: HashMap::new(),
-            }),
-            synced: AtomicBool::new(false),
-        }
-    }
+    /// What the lists that are under way have brought so far.
+    listed: HashMap<Scope, HashMap<Key, Arc<K>>>,
+    /// The scopes that were not listed yet.
+    unlisted: HashSet<Scope>,
 }
 
 fn key_of(metadata: &ObjectMeta) -> Key {
@@ -87,6 +80,20 @@ pub(crate) fn is_older(a: &ObjectMeta, b: &ObjectMeta) -> bool {
 }
 
 impl<K: Cached> Cache<K> {
+    /// A cache of what watches of these scopes say.
+    pub(crate) fn of(scopes: &[Scope]) -> Self {
+        Self {
+            scopes: scopes.to_vec(),
+            state: RwLock::new(State {
+                objects: HashMap::new(),
+                index: HashMap::new(),
+                listed: HashMap::new(),
+                unlisted: scopes.iter().cloned().collect(),
+            }),
+            synced: AtomicBool::new(false),
+        }
+    }
+
     /// The object of this name.
     pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
@@ -110,36 +117,42 @@ impl<K: Cached> Cache<K> {
         state.objects.values().cloned().collect()
     }
 
-    /// Whether the kind is served and was listed once.
+    /// Whether the kind is served and was listed once, in every scope.
     pub(crate) fn is_synced(&self) -> bool {
         self.synced.load(Ordering::Acquire)
     }
 
-    /// Takes what a watch says, and tells what that changes.
-    pub(crate) fn take(&self, event: Event<K>) -> Vec<Change<K>> {
+    /// Takes what the watch of a scope says, and tells what that changes.
+    pub(crate) fn take(&self, scope: &str, event: Event<K>) -> Vec<Change<K>> {
         let mut state = self.write();
         match event {
             Event::Init => {
-                state.listed.clear();
+                state.listed.insert(scope.to_owned(), HashMap::new());
                 Vec::new()
             }
             Event::InitApply(object) => {
                 let key = key_of(object.metadata());
-                state.listed.insert(key, Arc::new(object));
+                let listed = state.listed.entry(scope.to_owned()).or_default();
+                listed.insert(key, Arc::new(object));
                 Vec::new()
             }
             Event::InitDone => {
-                let listed = std::mem::take(&mut state.listed);
+                let listed = state.listed.remove(scope).unwrap_or_default();
+                let within = |key: &&Key| scope.is_empty() || key.0 == scope;
                 let gone: Vec<Key> = state
                     .objects
                     .keys()
+                    .filter(within)
                     .filter(|k| !listed.contains_key(*k))
                     .cloned()
                     .collect();
                 let mut changes: Vec<Change<K>> =
                     gone.iter().filter_map(|key| state.remove(key)).collect();
                 changes.extend(listed.into_values().filter_map(|object| state.put(object)));
-                self.synced.store(true, Ordering::Release);
+                state.unlisted.remove(scope);
+                if state.unlisted.is_empty() {
+                    self.synced.store(true, Ordering::Release);
+                }
                 changes
             }
             Event::Apply(object) => state.put(Arc::new(object)).into_iter().collect(),
@@ -165,6 +178,7 @@ impl<K: Cached> Cache<K> {
     pub(crate) fn clear(&self) -> Vec<Change<K>> {
         self.synced.store(false, Ordering::Release);
         let mut state = self.write();
+        state.unlisted = self.scopes.iter().cloned().collect();
         let keys: Vec<Key> = state.objects.keys().cloned().collect();
         keys.iter().filter_map(|key| state.remove(key)).collect()
     }
@@ -212,5 +226,78 @@ impl<K: Cached> State<K> {
             old: Some(old),
             new: None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Object(ObjectMeta);
+
+    impl Cached for Object {
+        fn metadata(&self) -> &ObjectMeta {
+            &self.0
+        }
+        fn index(&self) -> Vec<String> {
+            Vec::new()
+        }
+        fn differs(&self, _: &Self) -> bool {
+            true
+        }
+    }
+
+    fn object(namespace: &str, name: &str) -> Object {
+        Object(ObjectMeta {
+            namespace: Some(namespace.to_owned()),
+            name: Some(name.to_owned()),
+            ..ObjectMeta::default()
+        })
+    }
+
+    /// Lists these of a scope, and tells what went.
+    fn list(cache: &Cache<Object>, scope: &str, objects: &[(&str, &str)]) -> Vec<String> {
+        cache.take(scope, Event::Init);
+        for (namespace, name) in objects {
+            cache.take(scope, Event::InitApply(object(namespace, name)));
+        }
+        let changes = cache.take(scope, Event::InitDone);
+        let gone = changes.iter().filter(|change| change.new.is_none());
+        gone.filter_map(|change| change.old.as_ref()?.0.name.clone())
+            .collect()
+    }
+
+    #[test]
+    fn the_list_of_one_namespace_says_nothing_of_another() {
+        let cache = Cache::of(&["a".to_owned(), "b".to_owned()]);
+        list(&cache, "a", &[("a", "one"), ("a", "two")]);
+        assert!(!cache.is_synced(), "b was not listed yet");
+        list(&cache, "b", &[("b", "three")]);
+        assert!(cache.is_synced());
+        assert_eq!(list(&cache, "a", &[("a", "two")]), ["one"]);
+        assert_eq!(cache.all().len(), 2);
+        cache.clear();
+        list(&cache, "b", &[]);
+        assert!(!cache.is_synced(), "a was not listed again");
+    }
+
+    #[test]
+    fn lists_that_are_under_way_together_do_not_mix() {
+        let cache = Cache::of(&["a".to_owned(), "b".to_owned()]);
+        cache.take("a", Event::Init);
+        cache.take("a", Event::InitApply(object("a", "one")));
+        cache.take("b", Event::Init);
+        cache.take("b", Event::InitApply(object("b", "two")));
+        cache.take("a", Event::InitDone);
+        cache.take("b", Event::InitDone);
+        assert_eq!(cache.all().len(), 2);
+    }
+
+    #[test]
+    fn a_list_of_everything_tells_what_is_gone_anywhere() {
+        let cache = Cache::of(&[Scope::new()]);
+        list(&cache, "", &[("a", "one"), ("b", "two")]);
+        assert_eq!(list(&cache, "", &[("b", "two")]), ["one"]);
     }
 }

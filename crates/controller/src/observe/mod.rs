@@ -8,11 +8,13 @@ use std::sync::Arc;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
 use kthena_bridge_api::kthena::{LABEL_SERVING, ModelServer, ModelServing};
+use kthena_bridge_core::Config;
 use kthena_bridge_core::observe::{Child, Cluster, EndpointSlice, Pod, Route, RouteKey, reduced};
+use kthena_bridge_core::provider::Provider;
 use kube::core::ObjectMeta;
 
 pub(crate) use cache::is_older;
-pub(crate) use cache::{Cache, Cached, Change};
+pub(crate) use cache::{Cache, Cached, Change, Scope};
 
 /// Annotation of the inference extension's CRDs: the version they are of.
 const BUNDLE_VERSION: &str = "inference.networking.k8s.io/bundle-version";
@@ -56,6 +58,10 @@ impl From<ObjectMeta> for Namespace {
 /// The caches of all kinds.
 #[derive(Debug)]
 pub(crate) struct Caches {
+    /// The namespaces that are watched, or everywhere.
+    pub(crate) scopes: Vec<Scope>,
+    /// The Gateways that the configuration names, by namespace and name.
+    configured: HashMap<(String, String), &'static Provider>,
     /// ModelServings.
     pub servings: Cache<ModelServing>,
     /// ModelServers.
@@ -80,25 +86,40 @@ pub(crate) struct Caches {
     pub crds: Cache<Crd>,
 }
 
-impl Default for Caches {
-    fn default() -> Self {
+impl Caches {
+    /// Empty caches of what the configuration has watched.
+    pub(crate) fn new(config: &Config) -> Self {
+        let everywhere = vec![Scope::new()];
+        let scopes = match config.namespaces.as_slice() {
+            [] => everywhere.clone(),
+            namespaces => namespaces.to_vec(),
+        };
+        let configured = config.gateways.iter().filter_map(|gateway| {
+            let provider = Provider::named(&gateway.provider)?;
+            Some(((gateway.namespace.clone(), gateway.name.clone()), provider))
+        });
         Self {
-            servings: Cache::default(),
-            servers: Cache::default(),
-            pods: Cache::default(),
-            gateways: Cache::default(),
-            gateway_classes: Cache::default(),
-            endpoint_slices: Cache::default(),
-            routes: Cache::default(),
-            claimed: Cache::default(),
-            namespaces: Cache::default(),
-            children: ChildKind::ALL.map(|kind| (kind, Cache::default())).into(),
-            crds: Cache::default(),
+            configured: configured.collect(),
+            servings: Cache::of(&scopes),
+            servers: Cache::of(&scopes),
+            pods: Cache::of(&scopes),
+            gateways: Cache::of(&scopes),
+            gateway_classes: Cache::of(&everywhere),
+            endpoint_slices: Cache::of(&scopes),
+            routes: Cache::of(&scopes),
+            claimed: Cache::of(&scopes),
+            namespaces: Cache::of(&everywhere),
+            children: ChildKind::ALL.map(|kind| (kind, Cache::of(&scopes))).into(),
+            crds: Cache::of(&everywhere),
+            scopes,
         }
     }
-}
 
-impl Caches {
+    /// Whether nothing may be read that belongs to no watched namespace.
+    pub(crate) fn is_confined(&self) -> bool {
+        self.scopes.iter().all(|scope| !scope.is_empty())
+    }
+
     /// The cache of a kind that we write.
     pub(crate) fn children(&self, kind: ChildKind) -> &Cache<Child> {
         &self.children[&kind]
@@ -163,6 +184,13 @@ impl Cluster for Caches {
             .into_iter()
             .flat_map(|kind| self.children(kind).indexed(owner))
             .collect()
+    }
+    fn reads_cluster(&self) -> bool {
+        !self.is_confined()
+    }
+    fn configured_provider(&self, namespace: &str, gateway: &str) -> Option<&'static Provider> {
+        let key = (namespace.to_owned(), gateway.to_owned());
+        self.configured.get(&key).copied()
     }
     fn serves(&self, kind: ChildKind) -> bool {
         kind.crd().is_none() || self.children(kind).is_synced()

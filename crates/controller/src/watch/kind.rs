@@ -3,7 +3,6 @@
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
 use kthena_bridge_api::kthena::{ModelBooster, ModelServer, ModelServing};
-use kube::Resource;
 use kube::core::ApiResource;
 
 /// A kind that is watched.
@@ -52,22 +51,29 @@ impl Kind {
         }
     }
 
-    /// The name of the CRD that serves it; nothing for a kind that every API server has.
-    pub(crate) fn crd(self) -> Option<String> {
+    /// How a client addresses it, where a CRD serves it; nothing for a kind that every API server has.
+    pub(super) fn custom(self) -> Option<ApiResource> {
         match self {
-            Self::ModelBooster => Some(crd::<ModelBooster>()),
-            Self::ModelServing => Some(crd::<ModelServing>()),
-            Self::ModelServer => Some(crd::<ModelServer>()),
-            Self::Gateway => Some(crd::<Gateway>()),
-            Self::GatewayClass => Some(crd::<GatewayClass>()),
+            Self::ModelBooster => Some(ApiResource::erase::<ModelBooster>(&())),
+            Self::ModelServing => Some(ApiResource::erase::<ModelServing>(&())),
+            Self::ModelServer => Some(ApiResource::erase::<ModelServer>(&())),
+            Self::Gateway => Some(ApiResource::erase::<Gateway>(&())),
+            Self::GatewayClass => Some(ApiResource::erase::<GatewayClass>(&())),
             Self::Namespace | Self::Pod | Self::EndpointSlice => None,
-            Self::Child(kind) => kind.crd(),
+            Self::Child(kind) => kind.crd().map(|_| kind.api_resource()),
         }
     }
-}
 
-fn crd<K: Resource<DynamicType = ()>>() -> String {
-    format!("{}.{}", K::plural(&()), K::group(&()))
+    /// The name of the CRD that serves it; nothing for a kind that every API server has.
+    pub(crate) fn crd(self) -> Option<String> {
+        let custom = self.custom()?;
+        Some(format!("{}.{}", custom.plural, custom.group))
+    }
+
+    /// Whether its objects belong to no namespace.
+    pub(super) fn is_cluster_scoped(self) -> bool {
+        matches!(self, Self::GatewayClass | Self::Namespace)
+    }
 }
 
 /// Pods, as a client addresses them.

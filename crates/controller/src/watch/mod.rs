@@ -4,27 +4,26 @@
 //! installed, or forbidden, would hold up all the others. Kinds of CRDs are watched while their CRD is
 //! there: they may be installed, and removed, at any time.
 
+mod installed;
 mod kind;
 mod trigger;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backon::ExponentialBuilder;
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace as NamespaceObject;
 use k8s_openapi::api::discovery::v1::EndpointSlice as EndpointSliceObject;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kthena_bridge_api::FIELD_MANAGER;
 use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, MANAGED_BY};
 use kthena_bridge_api::gateway::GatewayClass;
 use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::observe::{Child, EndpointSlice, Pod, Route, reduced};
 use kube::api::{DynamicObject, PartialObjectMeta};
-use kube::core::ObjectMeta;
+use kube::core::{ApiResource, DynamicResourceScope, NamespaceResourceScope, ObjectMeta};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
@@ -34,7 +33,7 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 
 use crate::context::Context;
-use crate::observe::{Cache, Cached, Change, Crd, Namespace};
+use crate::observe::{Cache, Cached, Change, Crd, Namespace, Scope};
 use crate::queue::Queue;
 use crate::request::to_value;
 
@@ -55,8 +54,8 @@ pub(crate) struct Watches {
 /// A watch that runs.
 struct Watch {
     task: JoinHandle<()>,
-    /// Whether its kind was listed once.
-    synced: bool,
+    /// Where its kind was not listed yet.
+    unlisted: HashSet<Scope>,
 }
 
 impl Drop for Watch {
@@ -70,8 +69,10 @@ impl Watches {
         cx: Arc<Context>,
         client: Client,
         queue: Queue,
-        models: Writer<ModelBooster>,
+        mut models: Writer<ModelBooster>,
     ) -> Self {
+        // kube's applier waits for a list of its own accord; ours begins when every kind was listed.
+        empty(&mut models);
         Self {
             cx,
             client,
@@ -84,13 +85,8 @@ impl Watches {
 
     /// Watches which CRDs there are, and the kinds that are served. Never ends.
     pub(crate) async fn run(self: Arc<Self>) {
-        let api = Api::<PartialObjectMeta<CustomResourceDefinition>>::all(self.client.clone());
-        let crds = self.follow("CustomResourceDefinition", api, "", |event| {
-            let changes = self
-                .cx
-                .caches
-                .crds
-                .take(map(event, |crd| Crd::from(crd.metadata)));
+        let crds = installed::follow(&self, |event| {
+            let changes = self.cx.caches.crds.take("", event);
             if self.cx.caches.crds.is_synced() {
                 self.adjust(&changes);
             }
@@ -127,7 +123,7 @@ impl Watches {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let mut waiting: Vec<_> = running
             .iter()
-            .filter(|(_, w)| !w.synced)
+            .filter(|(_, w)| !w.unlisted.is_empty())
             .map(|(k, _)| k.as_str())
             .collect();
         waiting.sort_unstable();
@@ -137,14 +133,22 @@ impl Watches {
     /// The kinds whose CRDs are not installed.
     pub(crate) fn missing(&self) -> Vec<&'static str> {
         Kind::all()
-            .filter(|kind| kind.crd().is_some() && !self.is_served(*kind))
+            .filter(|kind| kind.crd().is_some() && self.may_be_read(*kind))
+            .filter(|kind| !self.is_served(*kind))
             .map(Kind::as_str)
             .collect()
+    }
+
+    fn may_be_read(&self, kind: Kind) -> bool {
+        !(kind.is_cluster_scoped() && self.cx.caches.is_confined())
     }
 
     fn is_served(&self, kind: Kind) -> bool {
         if kind == Kind::EndpointSlice {
             return self.cx.looks_at_endpoints();
+        }
+        if !self.may_be_read(kind) {
+            return false;
         }
         kind.crd().is_none_or(|crd| self.cx.caches.has_crd(&crd))
     }
@@ -158,13 +162,12 @@ impl Watches {
                 (true, false) => {
                     tracing::info!(kind = kind.as_str(), "watching");
                     let task = tokio::spawn(Arc::clone(self).watch(kind));
-                    running.insert(
-                        kind,
-                        Watch {
-                            task,
-                            synced: false,
-                        },
-                    );
+                    let unlisted = if kind.is_cluster_scoped() {
+                        HashSet::from([Scope::new()])
+                    } else {
+                        self.cx.caches.scopes.iter().cloned().collect()
+                    };
+                    running.insert(kind, Watch { task, unlisted });
                 }
                 (false, true) => {
                     tracing::warn!(kind = kind.as_str(), "its CRD was removed");
@@ -193,8 +196,7 @@ impl Watches {
         match kind {
             Kind::ModelBooster => {
                 let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
-                models.apply_watcher_event(&Event::Init);
-                models.apply_watcher_event(&Event::InitDone);
+                empty(&mut models);
             }
             Kind::ModelServing => drop(caches.servings.clear()),
             Kind::ModelServer => drop(caches.servers.clear()),
@@ -231,42 +233,40 @@ impl Watches {
             }
             Kind::GatewayClass => {
                 let by_class = |c: &_| trigger::by_gateway_class(c, &caches.gateways, interests);
-                self.typed::<GatewayClass>(kind, &caches.gateway_classes, by_class)
+                let apis = vec![(Scope::new(), Api::<GatewayClass>::all(client))];
+                self.cached(kind, apis, "", &caches.gateway_classes, typed, by_class)
                     .await;
             }
             Kind::Namespace => {
-                let api = Api::<PartialObjectMeta<NamespaceObject>>::all(client);
+                let apis = vec![(
+                    Scope::new(),
+                    Api::<PartialObjectMeta<NamespaceObject>>::all(client),
+                )];
                 let models = |c: &_| trigger::by_namespace(c, interests);
                 let reduce = |o: PartialObjectMeta<NamespaceObject>| Namespace::from(o.metadata);
-                self.cached(kind, api, "", &caches.namespaces, reduce, models)
+                self.cached(kind, apis, "", &caches.namespaces, reduce, models)
                     .await;
             }
             Kind::Pod => {
-                let api = Api::<Pod>::all_with(client, &kind::pods());
+                let apis = self.dynamic::<Pod>(&kind::pods());
                 let models = |c: &_| trigger::by_pod(c, caches, interests);
-                self.cached(kind, api, "", &caches.pods, |pod| pod, models)
+                self.cached(kind, apis, "", &caches.pods, |pod| pod, models)
                     .await;
             }
             Kind::EndpointSlice => {
                 let models = |c: &_| trigger::by_endpoint_slice(c, interests);
                 let reduce = |o: EndpointSliceObject| EndpointSlice::from(o);
-                self.cached(
-                    kind,
-                    Api::all(client),
-                    "",
-                    &caches.endpoint_slices,
-                    reduce,
-                    models,
-                )
-                .await;
+                let slices = &caches.endpoint_slices;
+                self.cached(kind, self.apis(), "", slices, reduce, models)
+                    .await;
             }
             Kind::Child(ChildKind::HTTPRoute) => self.routes(kind).await,
             Kind::Child(child) => {
-                let api = Api::<DynamicObject>::all_with(client, &child.api_resource());
+                let apis = self.dynamic::<DynamicObject>(&child.api_resource());
                 let ours = format!("{LABEL_MANAGED_BY}={MANAGED_BY}");
                 let reduce = |object| Child::reduce(child, &to_value(object));
                 let owner = |c: &_| trigger::by_owner(c);
-                self.cached(kind, api, &ours, caches.children(child), reduce, owner)
+                self.cached(kind, apis, &ours, caches.children(child), reduce, owner)
                     .await;
             }
         }
@@ -275,29 +275,35 @@ impl Watches {
     /// Every HTTPRoute, not only ours: they compete for requests.
     async fn routes(&self, kind: Kind) {
         let child = ChildKind::HTTPRoute;
-        let api = Api::<DynamicObject>::all_with(self.client.clone(), &child.api_resource());
+        let apis = self.dynamic::<DynamicObject>(&child.api_resource());
         let caches = &self.cx.caches;
-        self.follow(kind.as_str(), api, "", |event| {
+        self.follow(kind.as_str(), apis, "", |scope, event| {
             let listed = matches!(event, Event::InitDone);
             let (children, routes) = split(map(event, |object| {
                 let object = to_value(object);
                 (Child::reduce(child, &object), Route::reduce(&object))
             }));
-            for change in caches.routes.take(routes) {
+            for change in caches.routes.take(scope, routes) {
                 self.cx.claims.changed(Some(&change));
             }
-            let changes = caches.children(child).take(children);
+            let changes = caches.children(child).take(scope, children);
             self.look_at(changes.iter().flat_map(trigger::by_owner));
             if listed {
-                self.listed(kind);
+                self.listed(kind, scope);
             }
         })
         .await;
     }
 
     async fn models(&self, kind: Kind) {
-        let api = Api::<ModelBooster>::all(self.client.clone());
-        self.follow(kind.as_str(), api, "", |event| {
+        // A list of one namespace says nothing about others, and the store takes a list for the whole: it is
+        // told of each Model by itself.
+        let store = |event: Event<ModelBooster>| {
+            let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+            models.apply_watcher_event(&event);
+        };
+        let mut listed: HashMap<Scope, HashSet<ObjectRef<ModelBooster>>> = HashMap::new();
+        self.follow(kind.as_str(), self.apis(), "", |scope, event| {
             let event = map(event, |mut model: ModelBooster| {
                 // The one entry that tells which conditions are ours is kept.
                 if let Some(entries) = &mut model.metadata.managed_fields {
@@ -305,22 +311,60 @@ impl Watches {
                 }
                 model
             });
-            {
-                let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
-                models.apply_watcher_event(&event);
-            }
             match event {
-                Event::Apply(model) | Event::Delete(model) => {
-                    self.look_at([ObjectRef::from_obj(&model)]);
+                Event::Apply(ref model) | Event::Delete(ref model) => {
+                    let model = ObjectRef::from_obj(model);
+                    store(event);
+                    self.look_at([model]);
+                }
+                Event::Init => drop(listed.insert(scope.to_owned(), HashSet::new())),
+                Event::InitApply(model) => {
+                    let listed = listed.entry(scope.to_owned()).or_default();
+                    listed.insert(ObjectRef::from_obj(&model));
+                    store(Event::Apply(model));
                 }
                 Event::InitDone => {
-                    self.look_at_all();
-                    self.listed(kind);
+                    let listed = listed.remove(scope).unwrap_or_default();
+                    let known = self.cx.models.state().into_iter().filter(|model| {
+                        scope.is_empty() || model.metadata.namespace.as_deref() == Some(scope)
+                    });
+                    for model in known {
+                        self.look_at([ObjectRef::from_obj(&*model)]);
+                        if !listed.contains(&ObjectRef::from_obj(&*model)) {
+                            store(Event::Delete((*model).clone()));
+                        }
+                    }
+                    self.listed(kind, scope);
                 }
-                Event::Init | Event::InitApply(_) => {}
             }
         })
         .await;
+    }
+
+    /// A client of a kind for each scope.
+    fn apis<K>(&self) -> Vec<(Scope, Api<K>)>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        let of = |scope: &Scope| match scope.as_str() {
+            "" => Api::all(self.client.clone()),
+            namespace => Api::namespaced(self.client.clone(), namespace),
+        };
+        let scopes = self.cx.caches.scopes.iter();
+        scopes.map(|scope| (scope.clone(), of(scope))).collect()
+    }
+
+    /// A client for each scope of a kind that is known only now.
+    fn dynamic<K>(&self, resource: &ApiResource) -> Vec<(Scope, Api<K>)>
+    where
+        K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
+    {
+        let of = |scope: &Scope| match scope.as_str() {
+            "" => Api::all_with(self.client.clone(), resource),
+            namespace => Api::namespaced_with(self.client.clone(), namespace, resource),
+        };
+        let scopes = self.cx.caches.scopes.iter();
+        scopes.map(|scope| (scope.clone(), of(scope))).collect()
     }
 
     async fn typed<K>(
@@ -330,7 +374,7 @@ impl Watches {
         models: impl Fn(&Change<K>) -> Vec<ObjectRef<ModelBooster>>,
     ) where
         K: Cached
-            + Resource<DynamicType = ()>
+            + Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
             + Debug
             + DeserializeOwned
@@ -338,31 +382,15 @@ impl Watches {
             + Sync
             + 'static,
     {
-        let reduce = |mut object: K| {
-            let metadata = std::mem::take(object.meta_mut());
-            *object.meta_mut() = ObjectMeta {
-                generation: metadata.generation,
-                owner_references: metadata.owner_references.clone(),
-                ..reduced(metadata)
-            };
-            object
-        };
-        self.cached(
-            kind,
-            Api::all(self.client.clone()),
-            "",
-            cache,
-            reduce,
-            models,
-        )
-        .await;
+        self.cached(kind, self.apis(), "", cache, typed, models)
+            .await;
     }
 
     /// Keeps a cache, and has the Models looked at that a change concerns.
     async fn cached<K, C: Cached>(
         &self,
         kind: Kind,
-        api: Api<K>,
+        apis: Vec<(Scope, Api<K>)>,
         labels: &str,
         cache: &Cache<C>,
         reduce: impl Fn(K) -> C,
@@ -370,24 +398,24 @@ impl Watches {
     ) where
         K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     {
-        self.follow(kind.as_str(), api, labels, |event| {
+        self.follow(kind.as_str(), apis, labels, |scope, event| {
             let listed = matches!(event, Event::InitDone);
-            let changes = cache.take(map(event, &reduce));
+            let changes = cache.take(scope, map(event, &reduce));
             self.look_at(changes.iter().flat_map(&models));
             if listed {
-                self.listed(kind);
+                self.listed(kind, scope);
             }
         })
         .await;
     }
 
-    /// Follows a watch for ever.
+    /// Follows a watch per scope for ever, each with a backoff of its own.
     async fn follow<K>(
         &self,
         kind: &'static str,
-        api: Api<K>,
+        apis: Vec<(Scope, Api<K>)>,
         labels: &str,
-        mut take: impl FnMut(Event<K>),
+        mut take: impl FnMut(&str, Event<K>),
     ) where
         K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     {
@@ -400,24 +428,28 @@ impl Watches {
         if !labels.is_empty() {
             config = config.labels(labels);
         }
-        let events = watcher::watcher(api, config).backoff(ExponentialBackoff::from(backoff));
-        let mut events = pin!(events.into_stream());
-        while let Some(event) = events.next().await {
+        let watches = apis.into_iter().map(|(scope, api)| {
+            let events = watcher::watcher(api, config.clone());
+            let events = events.backoff(ExponentialBackoff::from(backoff));
+            events.map(move |event| (scope.clone(), event)).boxed()
+        });
+        let mut events = stream::select_all(watches);
+        while let Some((scope, event)) = events.next().await {
             match event {
-                Ok(event) => take(event),
+                Ok(event) => take(&scope, event),
                 Err(error) => {
                     self.cx.metrics.watch_failed(kind);
-                    tracing::warn!(kind, %error, "a watch failed; it is tried again");
+                    tracing::warn!(kind, namespace = scope, %error, "a watch failed; it is tried again");
                 }
             }
         }
     }
 
     /// Notes that a kind was listed. When it came late, there may be objects of it to write.
-    fn listed(&self, kind: Kind) {
+    fn listed(&self, kind: Kind, scope: &str) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let watch = running.get_mut(&kind);
-        let first = watch.is_some_and(|watch| !std::mem::replace(&mut watch.synced, true));
+        let first = watch.is_some_and(|watch| watch.unlisted.remove(scope));
         drop(running);
         self.synced.send_replace(());
         if first && (kind.crd().is_some() || kind == Kind::EndpointSlice) {
@@ -440,6 +472,23 @@ impl Watches {
                 .map(|model| ObjectRef::from_obj(&**model)),
         );
     }
+}
+
+/// Takes every Model out of the store.
+fn empty(models: &mut Writer<ModelBooster>) {
+    models.apply_watcher_event(&Event::Init);
+    models.apply_watcher_event(&Event::InitDone);
+}
+
+/// An object of a type of ours, without the metadata that nothing reads.
+fn typed<K: Resource>(mut object: K) -> K {
+    let metadata = std::mem::take(object.meta_mut());
+    *object.meta_mut() = ObjectMeta {
+        generation: metadata.generation,
+        owner_references: metadata.owner_references.clone(),
+        ..reduced(metadata)
+    };
+    object
 }
 
 /// An event of something else.

@@ -15,6 +15,8 @@ use kthena_bridge_api::kthena::{ModelServer, ModelServing};
 use kube::core::ObjectMeta;
 use serde_json::Value;
 
+use crate::provider::Provider;
+
 pub use child::{Child, Detail};
 pub use endpoint_slice::EndpointSlice;
 pub use objects::Objects;
@@ -48,6 +50,11 @@ pub trait Cluster {
     fn child(&self, kind: ChildKind, namespace: &str, name: &str) -> Option<Arc<Child>>;
     /// The objects that we manage for the owner with this uid.
     fn children_of(&self, owner: &str) -> Vec<Arc<Child>>;
+    /// Whether what belongs to no namespace may be read, such as GatewayClasses and the labels of namespaces.
+    fn reads_cluster(&self) -> bool;
+    /// The implementation of a Gateway that the operator's configuration names. Such a Gateway is taken to
+    /// be there where it may not be read.
+    fn configured_provider(&self, namespace: &str, gateway: &str) -> Option<&'static Provider>;
     /// Whether the API server serves a kind.
     fn serves(&self, kind: ChildKind) -> bool;
     /// The version of Gateway API's inference extension whose InferencePool CRD is installed, such as

@@ -8,6 +8,8 @@ use kthena_bridge_api::gateway::{Gateway, GatewayClass};
 use kthena_bridge_api::kthena::{ModelServer, ModelServing};
 use kube::core::ObjectMeta;
 
+use crate::provider::Provider;
+
 use super::{Child, Cluster, EndpointSlice, Pod, Route, RouteKey};
 
 /// A cluster made of objects at hand: what `render` sees, and tests.
@@ -31,6 +33,10 @@ pub struct Objects {
     pub routes: Vec<Arc<Route>>,
     /// Objects that we manage.
     pub children: HashMap<(ChildKind, String, String), Arc<Child>>,
+    /// Whether nothing may be read that belongs to no watched namespace.
+    pub confined: bool,
+    /// The Gateways that the operator's configuration names, by namespace and name.
+    pub configured: HashMap<(String, String), &'static Provider>,
     /// Kinds that are not served.
     pub missing: Vec<ChildKind>,
     /// The version that the InferencePool CRD says.
@@ -107,6 +113,13 @@ impl Cluster for Objects {
     fn children_of(&self, owner: &str) -> Vec<Arc<Child>> {
         let owned = |c: &&Arc<Child>| c.owners().iter().any(|o| o.uid == owner);
         self.children.values().filter(owned).cloned().collect()
+    }
+    fn reads_cluster(&self) -> bool {
+        !self.confined
+    }
+    fn configured_provider(&self, namespace: &str, gateway: &str) -> Option<&'static Provider> {
+        let key = (namespace.to_owned(), gateway.to_owned());
+        self.configured.get(&key).copied()
     }
     fn serves(&self, kind: ChildKind) -> bool {
         !self.missing.contains(&kind)

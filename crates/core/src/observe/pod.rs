@@ -143,7 +143,7 @@ fn container_stuck(status: &ContainerStatus) -> Option<String> {
 
 impl kube::Resource for Pod {
     type DynamicType = ApiResource;
-    type Scope = kube::core::NamespaceResourceScope;
+    type Scope = kube::core::DynamicResourceScope;
     fn kind(dt: &ApiResource) -> Cow<'_, str> {
         dt.kind.as_str().into()
     }

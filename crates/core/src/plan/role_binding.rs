@@ -1,4 +1,5 @@
-//! What the endpoint picker may read: one ClusterRole for all of them, bound in the Model's namespace.
+//! What the endpoint picker may read: one role for all of them, bound in the Model's namespace. An operator
+//! that is confined to namespaces has a Role in each of them.
 
 use kthena_bridge_api::child::ChildKind;
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ pub(super) fn build(input: &Input<'_>) -> Value {
     let mut object = input.head(ChildKind::RoleBinding, picker);
     object["roleRef"] = json!({
         "apiGroup": "rbac.authorization.k8s.io",
-        "kind": "ClusterRole",
+        "kind": if input.config.namespaces.is_empty() { "ClusterRole" } else { "Role" },
         "name": input.config.endpoint_picker.cluster_role,
     });
     object["subjects"] = json!([{

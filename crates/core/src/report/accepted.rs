@@ -53,6 +53,9 @@ pub(super) fn verdict(outcome: Outcome<'_>) -> Verdict {
             ),
         );
     }
+    if let Some(unknown) = topology.gateways.iter().find_map(|g| g.unknown.as_ref()) {
+        return Verdict::new(Reason::NotReadable, unknown.clone());
+    }
     Verdict::new(Reason::Accepted, served_at(exposure, topology))
 }
 

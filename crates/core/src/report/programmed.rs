@@ -1,6 +1,7 @@
 //! Whether a request sent now reaches a ready pod of the Model.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -156,6 +157,13 @@ impl Live<'_> {
         }
         for gateway in &attached {
             gateway.is_programmed()?;
+            if gateway.unread {
+                let _ = write!(
+                    note,
+                    "; whether {} is programmed is not known, since the operator may not read it",
+                    gateway.name()
+                );
+            }
         }
         Ok(note)
     }
@@ -391,6 +399,8 @@ struct Attached<'a> {
     reference: &'a ParentReference,
     namespace: String,
     gateway: Option<std::sync::Arc<Gateway>>,
+    /// Whether it is there although it may not be read, as the operator's configuration says.
+    unread: bool,
     provider: &'static Provider,
 }
 
@@ -398,10 +408,10 @@ impl<'a> Attached<'a> {
     fn find(reference: &'a ParentReference, own_namespace: &str, cluster: &impl Cluster) -> Self {
         let namespace = reference.namespace_or(own_namespace).to_owned();
         let gateway = cluster.gateway(&namespace, &reference.name);
+        let provider = provider_of(&namespace, &reference.name, gateway.as_deref(), cluster);
         Self {
-            provider: gateway
-                .as_ref()
-                .map_or(&GENERIC, |g| provider_of(g, cluster)),
+            unread: gateway.is_none() && provider.is_some(),
+            provider: provider.unwrap_or(&GENERIC),
             reference,
             namespace,
             gateway,
@@ -496,7 +506,7 @@ impl<'a> Attached<'a> {
     }
 
     fn exists(&self) -> Check {
-        if self.gateway.is_some() {
+        if self.gateway.is_some() || self.unread {
             return Ok(());
         }
         Err(Verdict::new(

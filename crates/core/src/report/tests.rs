@@ -304,3 +304,28 @@ fn what_keeps_the_picker_from_running_is_told() {
         told.message
     );
 }
+
+#[test]
+fn a_gateway_that_may_not_be_read_is_not_said_to_be_programmed() {
+    let mut cluster = cluster(&recorded!("ok"), true);
+    cluster.confined = true;
+    cluster.gateways.clear();
+    cluster.gateway_classes.clear();
+    let told = report(&cluster, &active(), SOON).programmed;
+    assert_eq!(
+        told.reason,
+        Reason::GatewayNotProgrammed,
+        "nobody says that it is there"
+    );
+
+    let key = ("default".to_owned(), "inference-gateway".to_owned());
+    cluster.configured.insert(key, &crate::provider::ISTIO);
+    let told = report(&cluster, &active(), SOON).programmed;
+    assert_eq!(told.reason, Reason::Programmed);
+    assert!(
+        told.message
+            .ends_with("whether Gateway default/inference-gateway is programmed is not known, since the operator may not read it"),
+        "{}",
+        told.message
+    );
+}

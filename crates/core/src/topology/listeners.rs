@@ -27,14 +27,24 @@ pub(crate) fn speaks_http(listener: &Listener) -> bool {
     matches!(listener.protocol.as_str(), "HTTP" | "HTTPS")
 }
 
-/// Checks that a route of `namespace` for these hosts can be attached before it is.
+/// Whether a listener takes a route.
+enum Admission {
+    Yes,
+    /// It does not: why not, as the end of a sentence.
+    No(String),
+    /// Nobody may know.
+    Unknown,
+}
+
+/// Checks that a route of `namespace` for these hosts can be attached before it is. What it returns is why
+/// that cannot be known.
 pub(super) fn admit(
     reference: &GatewayRef,
     gateway: &Gateway,
     namespace: &str,
     hostnames: &[String],
     cluster: &impl Cluster,
-) -> Result<(), NotAccepted> {
+) -> Result<Option<String>, NotAccepted> {
     let called = format!("Gateway {}/{}", reference.namespace, reference.name);
     let refuse = |reason, message| Err(NotAccepted { reason, message });
     let listeners: Vec<&Listener> = of(gateway, reference.listener.as_deref()).collect();
@@ -60,16 +70,28 @@ pub(super) fn admit(
     }
     let mut closed = Vec::new();
     let mut other_hosts = Vec::new();
+    let mut unknown = None;
     for listener in listeners {
-        match allows(listener, gateway, namespace, cluster) {
-            Err(why) => closed.push(format!("listener {} {why}", listener.name)),
-            Ok(()) if serves_any(listener, hostnames) => return Ok(()),
-            Ok(()) => other_hosts.push(format!(
-                "listener {} serves {}",
-                listener.name,
-                listener.hostname.as_deref().unwrap_or_default()
-            )),
+        let admission = allows(listener, gateway, namespace, cluster);
+        match admission {
+            Admission::No(why) => closed.push(format!("listener {} {why}", listener.name)),
+            Admission::Yes | Admission::Unknown if !serves_any(listener, hostnames) => {
+                other_hosts.push(format!(
+                    "listener {} serves {}",
+                    listener.name,
+                    listener.hostname.as_deref().unwrap_or_default()
+                ));
+            }
+            Admission::Yes => return Ok(None),
+            Admission::Unknown => unknown = Some(listener),
         }
+    }
+    if let Some(listener) = unknown {
+        return Ok(Some(format!(
+            "listener {} of {called} takes routes by the labels of their namespace, and the operator may not get \
+             namespaces; the route is written, and Programmed says what the Gateway says",
+            listener.name
+        )));
     }
     if other_hosts.is_empty() {
         let message = format!(
@@ -95,15 +117,15 @@ fn serves_any(listener: &Listener, hostnames: &[String]) -> bool {
             .any(|host| hostname::intersection(own, host).is_some())
 }
 
-/// Whether a listener takes HTTPRoutes of a namespace; why not, as the end of a sentence.
+/// Whether a listener takes HTTPRoutes of a namespace.
 fn allows(
     listener: &Listener,
     gateway: &Gateway,
     namespace: &str,
     cluster: &impl Cluster,
-) -> Result<(), String> {
+) -> Admission {
     if !speaks_http(listener) {
-        return Err(format!(
+        return Admission::No(format!(
             "has the protocol {}, and HTTPRoutes need HTTP or HTTPS",
             listener.protocol
         ));
@@ -114,27 +136,28 @@ fn allows(
             && kind.group.as_deref().unwrap_or(gateway::GROUP) == gateway::GROUP
     };
     if !kinds.is_empty() && !kinds.iter().any(is_http_route) {
-        return Err("does not have HTTPRoute in allowedRoutes.kinds".to_owned());
+        return Admission::No("does not have HTTPRoute in allowedRoutes.kinds".to_owned());
     }
     let allowed = &listener.allowed_routes.namespaces;
     let own = gateway.metadata.namespace.as_deref() == Some(namespace);
     match allowed.from.as_deref() {
-        Some("All") => Ok(()),
-        None | Some("Same") if own => Ok(()),
-        None | Some("Same") => Err("has allowedRoutes.namespaces.from: Same".to_owned()),
+        Some("All") => Admission::Yes,
+        None | Some("Same") if own => Admission::Yes,
+        None | Some("Same") => Admission::No("has allowedRoutes.namespaces.from: Same".to_owned()),
+        Some("Selector") if !cluster.reads_cluster() => Admission::Unknown,
         Some("Selector") => {
             let selector = allowed.selector.clone().unwrap_or_default();
             let labels = cluster.namespace_labels(namespace).unwrap_or_default();
             match Selector::try_from(selector) {
-                Ok(selector) if selector.matches(&labels) => Ok(()),
-                Ok(_) => Err(format!(
+                Ok(selector) if selector.matches(&labels) => Admission::Yes,
+                Ok(_) => Admission::No(format!(
                     "has an allowedRoutes.namespaces.selector that the labels of namespace {namespace} do not fit"
                 )),
-                Err(error) => Err(format!(
+                Err(error) => Admission::No(format!(
                     "has an allowedRoutes.namespaces.selector that is not valid: {error}"
                 )),
             }
         }
-        Some(other) => Err(format!("has allowedRoutes.namespaces.from: {other}")),
+        Some(other) => Admission::No(format!("has allowedRoutes.namespaces.from: {other}")),
     }
 }

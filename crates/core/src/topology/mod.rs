@@ -18,7 +18,7 @@ use kube::core::ObjectMeta;
 use crate::exposure::{Exposure, GatewayRef};
 use crate::names::Names;
 use crate::observe::{Child, Cluster, Detail, Route};
-use crate::provider::Provider;
+use crate::provider::{GENERIC, Provider};
 
 /// The port on which Kthena starts every engine up to v1.0.0.
 const DEFAULT_PORT: u16 = 8000;
@@ -89,6 +89,8 @@ pub struct AttachedGateway {
     pub reference: GatewayRef,
     /// Its implementation.
     pub provider: &'static Provider,
+    /// Why it is not known whether it takes the route.
+    pub unknown: Option<String>,
 }
 
 /// Why an exposure cannot be served.
@@ -187,6 +189,7 @@ impl Topology {
                 .map(|reference| AttachedGateway {
                     reference: reference.clone(),
                     provider,
+                    unknown: None,
                 })
                 .collect(),
             activated: true,
@@ -385,23 +388,48 @@ fn attached(
     exposure: &Exposure,
     cluster: &impl Cluster,
 ) -> Result<AttachedGateway, NotAccepted> {
-    let Some(gateway) = cluster.gateway(&reference.namespace, &reference.name) else {
-        return Err(NotAccepted {
-            reason: Reason::GatewayNotFound,
-            message: format!(
-                "Gateway {}/{} does not exist; create it, or set kthena-bridge.io/gateway to one that does",
-                reference.namespace, reference.name
-            ),
-        });
-    };
-    listeners::admit(
-        &reference,
-        &gateway,
-        namespace,
-        &exposure.hostnames,
+    let gateway = cluster.gateway(&reference.namespace, &reference.name);
+    let provider = provider_of(
+        &reference.namespace,
+        &reference.name,
+        gateway.as_deref(),
         cluster,
-    )?;
-    let provider = provider_of(&gateway, cluster);
+    );
+    let refuse = |reason, message: &str| NotAccepted {
+        reason,
+        message: format!(
+            "Gateway {}/{} {message}",
+            reference.namespace, reference.name
+        ),
+    };
+    let (unknown, provider) = match (&gateway, provider) {
+        (None, None) if cluster.reads_cluster() => {
+            return Err(refuse(
+                Reason::GatewayNotFound,
+                "does not exist; create it, or set kthena-bridge.io/gateway to one that does",
+            ));
+        }
+        (None, None) => {
+            return Err(refuse(
+                Reason::GatewayNotFound,
+                "does not exist in a namespace that the operator watches, and is not among gateways in the operator's \
+                 configuration; create it, add it there, or set kthena-bridge.io/gateway to another",
+            ));
+        }
+        (Some(_), None) => {
+            return Err(refuse(
+                Reason::Forbidden,
+                "has a GatewayClass that the operator may not read; add the Gateway with its provider to gateways in \
+                 the operator's configuration",
+            ));
+        }
+        (None, Some(provider)) => (None, provider),
+        (Some(gateway), Some(provider)) => {
+            let hostnames = &exposure.hostnames;
+            let unknown = listeners::admit(&reference, gateway, namespace, hostnames, cluster)?;
+            (unknown, provider)
+        }
+    };
     if exposure.match_model && !provider.headers {
         return Err(NotAccepted {
             reason: Reason::InvalidAnnotation,
@@ -418,17 +446,26 @@ fn attached(
     Ok(AttachedGateway {
         reference,
         provider,
+        unknown,
     })
 }
 
-/// The implementation of a Gateway.
-pub(crate) fn provider_of(gateway: &Gateway, cluster: &impl Cluster) -> &'static Provider {
-    let class = cluster.gateway_class(&gateway.spec.gateway_class_name);
-    Provider::of_controller(
-        class
-            .as_ref()
-            .map_or("", |class| &class.spec.controller_name),
-    )
+/// The implementation of a Gateway: what the operator's configuration says, else its GatewayClass. Nothing
+/// when neither may be known.
+pub(crate) fn provider_of(
+    namespace: &str,
+    name: &str,
+    gateway: Option<&Gateway>,
+    cluster: &impl Cluster,
+) -> Option<&'static Provider> {
+    let configured = cluster.configured_provider(namespace, name);
+    configured.or_else(|| {
+        let class = cluster.gateway_class(&gateway?.spec.gateway_class_name);
+        match class {
+            Some(class) => Some(Provider::of_controller(&class.spec.controller_name)),
+            None => cluster.reads_cluster().then_some(&GENERIC),
+        }
+    })
 }
 
 #[cfg(test)]

@@ -329,3 +329,86 @@ fn a_renamed_backend_is_followed_when_its_first_pod_is_ready() {
         "an edit is no rename"
     );
 }
+
+/// A Gateway of this namespace, as an operator sees it that may read nothing of the whole cluster.
+fn confined(namespace: &str, from: &serde_json::Value) -> Objects {
+    let mut gateway = (*gateway("inference-gateway")).clone();
+    gateway.metadata.namespace = Some(namespace.to_owned());
+    gateway.spec.listeners[0].allowed_routes =
+        serde_json::from_value(json!({"namespaces": from})).unwrap();
+    Objects {
+        confined: true,
+        gateways: vec![Arc::new(gateway)],
+        ..Objects::default()
+    }
+}
+
+#[test]
+fn confined_to_namespaces_a_gateway_is_what_the_configuration_says() {
+    let model = model(&json!({"backend": {"name": "b"}}));
+    let named = exposure(&[("gateway", "infra/inference-gateway")]);
+    let mut cluster = confined("infra", &json!({"from": "All"}));
+    let refused = Topology::of(&named, &model, &cluster).unwrap_err();
+    assert_eq!(refused.reason, Reason::Forbidden, "its class is not known");
+    assert!(
+        refused
+            .message
+            .contains("gateways in the operator's configuration"),
+        "{}",
+        refused.message
+    );
+
+    let key = ("infra".to_owned(), "inference-gateway".to_owned());
+    cluster.configured.insert(key, &ISTIO);
+    let served = Topology::of(&named, &model, &cluster).unwrap();
+    assert_eq!(served.gateways[0].provider, &ISTIO);
+    assert_eq!(served.gateways[0].unknown, None);
+
+    cluster.gateways.clear();
+    let served = Topology::of(&named, &model, &cluster).unwrap();
+    assert_eq!(
+        served.gateways[0].provider, &ISTIO,
+        "it may not even be read"
+    );
+
+    cluster.configured.clear();
+    let refused = Topology::of(&named, &model, &cluster).unwrap_err();
+    assert_eq!(refused.reason, Reason::GatewayNotFound);
+    assert!(
+        refused
+            .message
+            .contains("gateways in the operator's configuration"),
+        "{}",
+        refused.message
+    );
+}
+
+#[test]
+fn confined_to_namespaces_their_labels_are_not_guessed() {
+    let model = model(&json!({"backend": {"name": "b"}}));
+    let named = exposure(&[("gateway", "infra/inference-gateway")]);
+    let selector = json!({"from": "Selector", "selector": {"matchLabels": {"team": "a"}}});
+    let mut cluster = confined("infra", &selector);
+    let key = ("infra".to_owned(), "inference-gateway".to_owned());
+    cluster.configured.insert(key, &ISTIO);
+    let unknown = |cluster: &Objects, exposure: &Exposure| {
+        let mut topology = Topology::of(exposure, &model, cluster).unwrap();
+        topology.gateways.remove(0).unknown
+    };
+    let told = unknown(&cluster, &named).unwrap();
+    assert!(
+        told.contains("listener http of Gateway infra/inference-gateway")
+            && told.contains("may not get namespaces"),
+        "{told}"
+    );
+
+    let mut gateway = (*cluster.gateways[0]).clone();
+    let mut open = gateway.spec.listeners[0].clone();
+    open.name = "open".to_owned();
+    open.allowed_routes.namespaces.from = Some("All".to_owned());
+    gateway.spec.listeners.push(open);
+    cluster.gateways = vec![Arc::new(gateway)];
+    assert_eq!(unknown(&cluster, &named), None, "another listener takes it");
+    let to_http = exposure(&[("gateway", "infra/inference-gateway:http")]);
+    assert!(unknown(&cluster, &to_http).is_some());
+}
