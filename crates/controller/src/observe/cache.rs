@@ -4,9 +4,10 @@
 //! the objects of a kind that is no longer served, and cannot take the answer to a write of ours before
 //! the watch brings it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
 use kube::core::ObjectMeta;
 use kube::runtime::watcher::Event;
@@ -59,7 +60,14 @@ struct State<K> {
     listed: HashMap<Scope, HashMap<Key, Arc<K>>>,
     /// The scopes that were not listed yet.
     unlisted: HashSet<Scope>,
+    /// The uids of objects that ended a moment ago.
+    ended: HashSet<String>,
+    /// When they did, the first one first.
+    ends: VecDeque<(Instant, String)>,
 }
+
+/// Longer than the answer to a write can be on its way.
+const ON_ITS_WAY: Duration = Duration::from_secs(30);
 
 fn key_of(metadata: &ObjectMeta) -> Key {
     (
@@ -89,6 +97,8 @@ impl<K: Cached> Cache<K> {
                 index: HashMap::new(),
                 listed: HashMap::new(),
                 unlisted: scopes.iter().cloned().collect(),
+                ended: HashSet::new(),
+                ends: VecDeque::new(),
             }),
             synced: AtomicBool::new(false),
         }
@@ -147,7 +157,7 @@ impl<K: Cached> Cache<K> {
                     .cloned()
                     .collect();
                 let mut changes: Vec<Change<K>> =
-                    gone.iter().filter_map(|key| state.remove(key)).collect();
+                    gone.iter().filter_map(|key| state.bury(key)).collect();
                 changes.extend(listed.into_values().filter_map(|object| state.put(object)));
                 state.unlisted.remove(scope);
                 if state.unlisted.is_empty() {
@@ -156,22 +166,30 @@ impl<K: Cached> Cache<K> {
                 changes
             }
             Event::Apply(object) => state.put(Arc::new(object)).into_iter().collect(),
-            Event::Delete(object) => state
-                .remove(&key_of(object.metadata()))
-                .into_iter()
-                .collect(),
+            Event::Delete(object) => {
+                state.ended(object.metadata());
+                state
+                    .remove(&key_of(object.metadata()))
+                    .into_iter()
+                    .collect()
+            }
         }
     }
 
-    /// Takes the answer to a write of ours, and tells what that changes.
+    /// Takes the answer to a write of ours, and tells what that changes. The watch may have brought the end
+    /// of the object before, and nothing would come after that.
     pub(crate) fn written(&self, object: K) -> Option<Change<K>> {
-        self.write().put(Arc::new(object))
+        let mut state = self.write();
+        let uid = object.metadata().uid.as_ref();
+        if uid.is_some_and(|uid| state.ended.contains(uid)) {
+            return None;
+        }
+        state.put(Arc::new(object))
     }
 
     /// Takes that we deleted an object, or found it gone, and tells what that changes.
     pub(crate) fn gone(&self, namespace: &str, name: &str) -> Option<Change<K>> {
-        self.write()
-            .remove(&(namespace.to_owned(), name.to_owned()))
+        self.write().bury(&(namespace.to_owned(), name.to_owned()))
     }
 
     /// Forgets everything: the kind is no longer served.
@@ -210,6 +228,28 @@ impl<K: Cached> State<K> {
             old,
             new: Some(object),
         })
+    }
+
+    /// Removes an object that is no more.
+    fn bury(&mut self, key: &Key) -> Option<Change<K>> {
+        let change = self.remove(key)?;
+        if let Some(old) = &change.old {
+            self.ended(old.metadata());
+        }
+        Some(change)
+    }
+
+    fn ended(&mut self, metadata: &ObjectMeta) {
+        let now = Instant::now();
+        let is_old = |end: &mut (Instant, String)| now.duration_since(end.0) > ON_ITS_WAY;
+        while let Some((_, uid)) = self.ends.pop_front_if(is_old) {
+            self.ended.remove(&uid);
+        }
+        if let Some(uid) = &metadata.uid
+            && self.ended.insert(uid.clone())
+        {
+            self.ends.push_back((now, uid.clone()));
+        }
     }
 
     fn remove(&mut self, key: &Key) -> Option<Change<K>> {
@@ -292,6 +332,23 @@ mod tests {
         cache.take("a", Event::InitDone);
         cache.take("b", Event::InitDone);
         assert_eq!(cache.all().len(), 2);
+    }
+
+    #[test]
+    fn the_answer_to_a_write_does_not_bring_back_what_has_ended_since() {
+        let cache = Cache::of(&[Scope::new()]);
+        let with_uid = |uid: &str| {
+            let mut object = object("a", "one");
+            object.0.uid = Some(uid.to_owned());
+            object
+        };
+        cache.take("", Event::Apply(with_uid("1")));
+        cache.take("", Event::Delete(with_uid("1")));
+        assert!(cache.written(with_uid("1")).is_none());
+        assert!(cache.get("a", "one").is_none());
+        assert!(cache.written(with_uid("2")).is_some(), "it was made anew");
+        cache.gone("a", "one");
+        assert!(cache.written(with_uid("2")).is_none());
     }
 
     #[test]
