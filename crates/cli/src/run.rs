@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use kthena_bridge_controller::{self as controller, Options};
+use kthena_bridge_controller::{self as controller, LeaderElection, Options};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -22,6 +22,9 @@ pub(crate) struct Arguments {
     /// How many Models are reconciled at the same time.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..), env = "KTHENA_BRIDGE_CONCURRENCY")]
     concurrency: u16,
+    /// Hold a Lease while working, so that several operators can be run: one works, and the others wait.
+    #[arg(long, env = "KTHENA_BRIDGE_LEADER_ELECT")]
+    leader_elect: bool,
     /// The form of the log.
     #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "KTHENA_BRIDGE_LOG_FORMAT")]
     log_format: LogFormat,
@@ -48,8 +51,6 @@ pub(crate) enum Error {
     Log(String, tracing_subscriber::filter::ParseError),
     #[error("there is no cluster: {0}; run it in a Pod, or set KUBECONFIG to a kubeconfig file")]
     Cluster(kube::config::InferConfigError),
-    #[error("the cluster's client cannot be made: {0}")]
-    Client(kube::Error),
     #[error("waiting for signals: {0}")]
     Signal(std::io::Error),
     #[error(transparent)]
@@ -79,11 +80,25 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
         tracing::info!("told to stop; what is under way is finished");
     };
     let cluster = kube::Config::infer().await.map_err(Error::Cluster)?;
-    let client = controller::client(cluster).map_err(Error::Client)?;
+    let leader_election = arguments.leader_elect.then(|| LeaderElection {
+        namespace: cluster.default_namespace.clone(),
+        name: "kthena-bridge".to_owned(),
+        identity: identity(),
+    });
     let options = Options {
         config,
         listen: arguments.listen,
         concurrency: arguments.concurrency,
+        leader_election,
     };
-    Ok(controller::run(client, options, stop).await?)
+    Ok(Box::pin(controller::run(cluster, options, stop)).await?)
+}
+
+/// A name that no other operator has at the same time. A container that is started again in its Pod has the
+/// same, and goes on with the Lease at once.
+fn identity() -> String {
+    std::env::var("POD_NAME").unwrap_or_else(|_| {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        format!("{}-{}", host.trim(), std::process::id())
+    })
 }

@@ -75,6 +75,21 @@ pub enum Error {
         /// How many more there were.
         more: usize,
     },
+    /// The cluster's client cannot be made.
+    #[error("the cluster's client cannot be made: {0}")]
+    Client(Box<kube::Error>),
+    /// Another operator works now, or may.
+    #[error(
+        "the Lease {namespace}/{name} is lost: {why}; this operator ends, so that only one works"
+    )]
+    LeaseLost {
+        /// The Lease's namespace.
+        namespace: String,
+        /// The Lease's name.
+        name: String,
+        /// Who has it, or what went wrong.
+        why: String,
+    },
     /// The listening address cannot be used.
     #[error("listening on {address}: {source}")]
     Listen {
@@ -103,9 +118,11 @@ impl Error {
             },
             Self::NotOurs { .. } => Class::NotOurs,
             Self::Apply { first, .. } => first.class(),
-            Self::Timeout { .. } | Self::Prerequisite { .. } | Self::Listen { .. } => {
-                Class::Transient
-            }
+            Self::Timeout { .. }
+            | Self::Prerequisite { .. }
+            | Self::LeaseLost { .. }
+            | Self::Client(_)
+            | Self::Listen { .. } => Class::Transient,
         }
     }
 

@@ -13,6 +13,7 @@ mod error;
 mod event;
 mod health;
 mod interest;
+mod leader;
 mod metrics;
 mod observe;
 mod queue;
@@ -25,4 +26,5 @@ mod status;
 mod watch;
 
 pub use error::Error;
-pub use run::{Options, client, run};
+pub use leader::LeaderElection;
+pub use run::{Options, run};

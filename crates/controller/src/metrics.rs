@@ -8,6 +8,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
@@ -48,7 +49,15 @@ struct KindLabels {
     kind: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LeaderLabels {
+    name: &'static str,
+}
+
 const CONTROLLER: &str = "modelbooster";
+const LEADER: LeaderLabels = LeaderLabels {
+    name: "kthena-bridge",
+};
 
 /// The metrics of the operator.
 #[derive(Debug)]
@@ -59,6 +68,7 @@ pub(crate) struct Metrics {
     applies: Family<ApplyLabels, Counter>,
     watch_errors: Family<KindLabels, Counter<u64, AtomicU64>>,
     status_writes: Counter,
+    leader: Family<LeaderLabels, Gauge>,
 }
 
 impl Default for Metrics {
@@ -69,6 +79,13 @@ impl Default for Metrics {
         let applies = Family::default();
         let watch_errors = Family::default();
         let status_writes = Counter::default();
+        let leader: Family<LeaderLabels, Gauge> = Family::default();
+        leader.get_or_create(&LEADER).set(0);
+        registry.register(
+            "leader_election_master_status",
+            "Whether this process works: 1, or 0 while it waits for its Lease",
+            leader.clone(),
+        );
         registry.register(
             "controller_runtime_reconcile",
             "Reconciles, by result",
@@ -101,6 +118,7 @@ impl Default for Metrics {
             applies,
             watch_errors,
             status_writes,
+            leader,
         }
     }
 }
@@ -132,6 +150,11 @@ impl Metrics {
 
     pub(crate) fn status_written(&self) {
         self.status_writes.inc();
+    }
+
+    /// From now on this process works.
+    pub(crate) fn leads(&self) {
+        self.leader.get_or_create(&LEADER).set(1);
     }
 
     /// In the text format.

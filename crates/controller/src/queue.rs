@@ -1,23 +1,41 @@
 //! The Models that are to be looked at.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use kthena_bridge_api::kthena::ModelBooster;
 use kube::runtime::reflector::ObjectRef;
 
-/// Where the Models go that are to be looked at.
+/// Where the Models go that are to be looked at. It is closed until reconciling begins with all of them:
+/// while caches are filled, and while another operator works, nobody would take what comes.
 #[derive(Clone, Debug)]
-pub(crate) struct Queue(UnboundedSender<ObjectRef<ModelBooster>>);
+pub(crate) struct Queue {
+    models: UnboundedSender<ObjectRef<ModelBooster>>,
+    open: Arc<AtomicBool>,
+}
 
 impl Queue {
     /// A queue, and its other end.
     pub(crate) fn new() -> (Self, UnboundedReceiver<ObjectRef<ModelBooster>>) {
         let (queue, models) = mpsc::unbounded();
-        (Self(queue), models)
+        let queue = Self {
+            models: queue,
+            open: Arc::default(),
+        };
+        (queue, models)
+    }
+
+    /// From now on Models are taken.
+    pub(crate) fn open(&self) {
+        self.open.store(true, Ordering::Release);
     }
 
     /// Has a Model looked at.
     pub(crate) fn look_at(&self, model: ObjectRef<ModelBooster>) {
-        // It fails when the operator is about to end.
-        let _ = self.0.unbounded_send(model);
+        if self.open.load(Ordering::Acquire) {
+            // It fails when the operator is about to end.
+            let _ = self.models.unbounded_send(model);
+        }
     }
 }

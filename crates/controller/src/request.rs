@@ -15,7 +15,16 @@ pub(crate) async fn answer<T>(
     what: impl FnOnce() -> String,
     request: impl Future<Output = kube::Result<T>>,
 ) -> Result<T, Error> {
-    match tokio::time::timeout(LIMIT, request).await {
+    answer_within(LIMIT, what, request).await
+}
+
+/// Waits for the answer to a request as long as this.
+pub(crate) async fn answer_within<T>(
+    limit: Duration,
+    what: impl FnOnce() -> String,
+    request: impl Future<Output = kube::Result<T>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(limit, request).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(source)) => Err(Error::Request {
             what: what(),
@@ -23,7 +32,7 @@ pub(crate) async fn answer<T>(
         }),
         Err(_) => Err(Error::Timeout {
             what: what(),
-            limit: LIMIT,
+            limit,
         }),
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures::{FutureExt, StreamExt};
 use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::Config;
+use kube::client::{Body, ClientBuilder};
 use kube::runtime::controller::{Action, Error as ControllerError};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::utils::CancelableJoinHandle;
@@ -15,6 +16,8 @@ use kube::runtime::{applier, controller};
 use kube::{Client, ResourceExt as _};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tower::BoxError;
+use tower::filter::FilterLayer;
 use tracing::Instrument;
 
 use crate::context::Context;
@@ -22,6 +25,7 @@ use crate::decide::decide;
 use crate::error::{Class, Error};
 use crate::event::Events;
 use crate::health;
+use crate::leader::{Elector, LeaderElection, Leadership};
 use crate::queue::Queue;
 use crate::reconcile::reconcile;
 use crate::watch::Watches;
@@ -35,24 +39,46 @@ pub struct Options {
     pub listen: SocketAddr,
     /// How many Models are reconciled at the same time.
     pub concurrency: u16,
+    /// The Lease to hold while working; nothing where there is only ever one operator.
+    pub leader_election: Option<LeaderElection>,
 }
 
-/// How the API server is talked to: every failure comes back to the caller, who knows how to retry.
-pub fn client(mut config: kube::Config) -> Result<Client, kube::Error> {
+/// How the API server is talked to: every failure comes back to the caller, who knows how to retry, and no
+/// write begins but while it is this process that may.
+fn client(mut config: kube::Config, leadership: Arc<Leadership>) -> Result<Client, Error> {
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
-    Client::try_from(config)
+    let check = move |request: http::Request<Body>| {
+        if request.method().is_safe() || leadership.is_held() {
+            Ok::<_, BoxError>(request)
+        } else {
+            Err("another operator may be working, since the Lease was not renewed in time".into())
+        }
+    };
+    let builder = ClientBuilder::try_from(config).map_err(|e| Error::Client(Box::new(e)))?;
+    Ok(builder.with_layer(&FilterLayer::new(check)).build())
 }
 
 /// Runs the operator until `stop` is done; reconciles that are under way are finished first.
 ///
 /// # Errors
-/// When the address cannot be listened on.
+/// When the address cannot be listened on, the cluster cannot be talked to, or the Lease is lost.
 pub async fn run(
-    client: Client,
+    cluster: kube::Config,
     options: Options,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    let (leadership, elector) = match options.leader_election {
+        None => (Arc::new(Leadership::without_lease()), None),
+        Some(election) => {
+            let leadership = Arc::new(Leadership::not_yet());
+            // The Lease itself is written while it is not held.
+            let client = client(cluster.clone(), Arc::new(Leadership::without_lease()))?;
+            let elector = Elector::new(client, election, Arc::clone(&leadership));
+            (leadership, Some(elector))
+        }
+    };
+    let client = client(cluster, leadership)?;
     let listener = TcpListener::bind(options.listen)
         .await
         .map_err(|source| Error::Listen {
@@ -69,18 +95,28 @@ pub async fn run(
         events,
         queue.clone(),
     ));
-    let watches = Arc::new(Watches::new(Arc::clone(&cx), client, queue, writer));
+    let watches = Arc::new(Watches::new(Arc::clone(&cx), client, queue.clone(), writer));
     let stop = stop.shared();
     let started = Instant::now();
     let reconciling = async {
         // What is not known yet would look as if it were not there.
         tokio::select! {
             () = watches.wait_until_synced() => {}
-            () = stop.clone() => return,
+            () = stop.clone() => return Ok(()),
         }
         let not_installed = watches.missing().join(",");
-        tracing::info!(took = ?started.elapsed(), %not_installed, "everything is known; reconciling");
-        take_in_order(&cx);
+        tracing::info!(took = ?started.elapsed(), %not_installed, "everything is known");
+        let lease = match &elector {
+            None => None,
+            Some(elector) => tokio::select! {
+                lease = elector.acquire() => Some((elector, lease)),
+                () = stop.clone() => return Ok(()),
+            },
+        };
+        tracing::info!("reconciling");
+        cx.metrics.leads();
+        queue.open();
+        take_in_order(&cx, &queue);
         let reconciles = applier(
             |model, cx| {
                 CancelableJoinHandle::spawn(
@@ -99,9 +135,17 @@ pub async fn run(
             requests.map(Ok::<_, Infallible>).take_until(stop.clone()),
             controller::Config::default().concurrency(options.concurrency),
         );
-        reconciles
-            .for_each(async |result| finished(result, &cx))
-            .await;
+        let reconciles = reconciles.for_each(async |result| finished(result, &cx));
+        let Some((elector, lease)) = lease else {
+            reconciles.await;
+            return Ok(());
+        };
+        tokio::select! {
+            () = reconciles => {}
+            lost = elector.keep(lease) => return Err(lost),
+        }
+        elector.release().await;
+        Ok(())
     };
     let probing = async {
         match &cx.prober {
@@ -110,28 +154,32 @@ pub async fn run(
         }
     };
     // Everything else ends when the reconciles that were under way have.
-    tokio::select! {
-        () = reconciling => {}
-        () = Arc::clone(&watches).run() => {}
-        () = publish_events => {}
-        () = probing => {}
-        () = health::serve(listener, Arc::clone(&cx), Arc::clone(&watches)) => {}
-    }
+    let ended = tokio::select! {
+        ended = reconciling => ended,
+        () = Arc::clone(&watches).run() => Ok(()),
+        () = publish_events => Ok(()),
+        () = probing => Ok(()),
+        () = health::serve(listener, Arc::clone(&cx), Arc::clone(&watches)) => Ok(()),
+    };
     watches.stop();
     tracing::info!("stopped");
-    Ok(())
+    ended
 }
 
-/// Of Models that want the same and have no route yet, the oldest goes first, whichever is reconciled first.
-fn take_in_order(cx: &Context) {
+/// Has every Model looked at. Of Models that want the same and have no route yet, the oldest goes first,
+/// whichever is reconciled first.
+fn take_in_order(cx: &Context, queue: &Queue) {
     let mut models = cx.models.state();
     let age = |model: &ModelBooster| {
         let created = model.metadata.creation_timestamp.as_ref().map(|t| t.0);
         (created, model.namespace(), model.name_any())
     };
     models.sort_by_cached_key(|model| age(model));
+    for model in &models {
+        decide(model, cx);
+    }
     for model in models {
-        decide(&model, cx);
+        queue.look_at(ObjectRef::from_obj(&*model));
     }
 }
 
