@@ -99,9 +99,10 @@ pub fn verdict(outcomes: &[(Target, Outcome)]) -> Verdict {
                     "was answered with {status}; requests of the operator carry no credentials"
                 ),
             ),
-            Outcome::Answered(status) => {
-                (Reason::RequestFailed, format!("was answered with {status}"))
-            }
+            Outcome::Answered(status) => (
+                Reason::RequestFailed,
+                format!("was answered with {status}; see Programmed first"),
+            ),
             Outcome::Silent => (
                 Reason::RequestFailed,
                 "got no answer in time; see Programmed first".to_owned(),
