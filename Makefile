@@ -49,6 +49,10 @@ bench: prerequisites ## Measure how long it takes from the annotation to the HTT
 	cargo build --release --package kthena-bridge
 	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/debug/testbed bench --operator $(CURDIR)/target/release/kthena-bridge
 
+.PHONY: generate
+generate: ## Write what is made from something else: the schema of the chart's values, and the tables in its README.
+	REGENERATE=1 cargo test --package testbed --test chart generated -- --test-threads=1
+
 .PHONY: deny
 deny: ## Check the dependencies: bans, licences, sources.
 	test -x $(cache)/tools/bin/cargo-deny && $(cache)/tools/bin/cargo-deny --version | grep -qF $(cargo_deny) \
