@@ -44,3 +44,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 true
 {{- end }}
 {{- end }}
+
+{{/* The configuration file: what the roles were made for is not said twice. */}}
+{{- define "kthena-bridge.config" -}}
+{{- $config := .Values.config | default dict }}
+{{- if $config.namespaces }}
+{{- fail "config.namespaces: set watchNamespaces instead; it goes there by itself, and the roles are made for it" }}
+{{- end }}
+{{- if .Values.watchNamespaces }}
+{{- $config = mergeOverwrite (deepCopy $config) (dict "namespaces" .Values.watchNamespaces "endpointPicker" (dict "roleKind" "Role")) }}
+{{- end }}
+{{- toYaml $config }}
+{{- end }}

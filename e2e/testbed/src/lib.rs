@@ -33,7 +33,7 @@ mod wait;
 pub use bed::{Options, TestBed, parts};
 pub use error::{Error, Result};
 pub use gateway::Answer;
-pub use helm::{Helm, chart};
+pub use helm::{Helm, chart, tool};
 pub use kthena_router::KTHENA_ROUTER_NAMESPACE;
 pub use model::Model;
 pub use namespace::{Namespace, documents};

@@ -8,7 +8,11 @@
 
 mod generated;
 mod installed;
+mod matrix;
+mod metrics;
 mod rendered;
+mod template;
+mod unit;
 
 fn chart() -> String {
     testbed::chart().to_str().unwrap().to_owned()
