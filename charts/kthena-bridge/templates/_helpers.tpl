@@ -52,7 +52,7 @@ true
 {{- fail "config.namespaces: set watchNamespaces instead; it goes there by itself, and the roles are made for it" }}
 {{- end }}
 {{- if .Values.watchNamespaces }}
-{{- $config = mergeOverwrite (deepCopy $config) (dict "namespaces" .Values.watchNamespaces "endpointPicker" (dict "roleKind" "Role")) }}
+{{- $config = mergeOverwrite (deepCopy $config) (dict "namespaces" .Values.watchNamespaces) }}
 {{- end }}
 {{- toYaml $config }}
 {{- end }}

@@ -6,6 +6,7 @@
     reason = "the helpers of tests, which Clippy does not see as tests"
 )]
 
+mod changed;
 mod generated;
 mod installed;
 mod matrix;

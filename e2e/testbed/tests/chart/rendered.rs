@@ -221,7 +221,6 @@ async fn with_namespaces_there_is_no_right_in_the_cluster() {
     }
     let config = configuration_of(&objects);
     assert_eq!(config["namespaces"], json!(["one", "two"]));
-    assert_eq!(config["endpointPicker"]["roleKind"], "Role");
 }
 
 #[tokio::test]
