@@ -37,7 +37,7 @@ pub use helm::{Helm, chart, tool};
 pub use kthena_router::KTHENA_ROUTER_NAMESPACE;
 pub use model::Model;
 pub use namespace::{Namespace, documents};
-pub use operator::{OPERATOR, OPERATOR_NAMESPACE, is_ready, kustomize};
+pub use operator::{OPERATOR, OPERATOR_NAMESPACE, config, is_ready, kustomize};
 pub use process_kubelet as kubelet;
 pub use sandbox::Sandbox;
 

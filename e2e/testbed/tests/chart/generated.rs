@@ -7,6 +7,8 @@ use kthena_bridge_core::Config;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
+use crate::template::EVERYTHING;
+
 /// The schema of the operator's configuration, in one piece: within another schema, references would not
 /// lead anywhere.
 fn config_schema() -> Value {
@@ -179,4 +181,18 @@ fn the_tables_of_the_readme_are_those_of_the_values_and_the_configuration() {
     config_rows(&config_schema(), &defaults, "", &mut of_config);
     let text = between(&read("README.md"), "values", &table(&value_rows()));
     is_generated("README.md", &between(&text, "config", &table(&of_config)));
+}
+
+#[test]
+fn everything_sets_every_value() {
+    let everything: Value = serde_yaml::from_str(EVERYTHING).unwrap();
+    // It is about the whole cluster; some namespaces are another set of values.
+    let elsewhere = ["watchNamespaces"];
+    let unset: Vec<String> = value_rows()
+        .into_iter()
+        .filter(|row| !elsewhere.contains(&row.path.as_str()))
+        .map(|row| format!("/{}", row.path.replace('.', "/")))
+        .filter(|path| everything.pointer(path).is_none())
+        .collect();
+    assert_eq!(unset, Vec::<String>::new());
 }

@@ -1,11 +1,13 @@
 //! What the chart gives for values, and which values it refuses.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kthena_bridge_core::config::Config;
 use serde_json::{Value, json};
-use testbed::{Helm, OPERATOR_NAMESPACE, documents, kustomize, parts};
+use testbed::{Helm, OPERATOR_NAMESPACE, config, documents, kustomize, parts};
 
 use crate::chart;
 use crate::template::{EVERYTHING, configuration, configuration_of, template, values_file};
@@ -80,10 +82,43 @@ async fn helm_finds_nothing_wrong_with_the_chart() {
 }
 
 #[tokio::test]
-async fn the_default_values_give_what_kustomize_gives() {
-    let chart = template("default", OPERATOR_NAMESPACE, "{}").await.unwrap();
+async fn the_package_has_what_users_need() {
+    let folder = std::env::temp_dir().join("packaged");
+    let folder = folder.to_str().unwrap();
+    let helm = Helm::without_cluster().unwrap();
+    helm.run(&["package", &chart(), "--destination", folder])
+        .await
+        .unwrap();
+    let listed = Command::new("tar")
+        .args(["--list", "--gzip", "--file"])
+        .arg(format!("{folder}/kthena-bridge-0.1.0.tgz"))
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let has = |path: &str| {
+        listed
+            .lines()
+            .any(|line| line == format!("kthena-bridge/{path}"))
+    };
+    for path in [
+        "Chart.yaml",
+        "README.md",
+        "values.schema.json",
+        "dashboards/kthena-bridge.json",
+        "templates/tests/check.yaml",
+    ] {
+        assert!(has(path), "{path}: {listed}");
+    }
+    assert!(!listed.contains("kthena-bridge/tests/"), "{listed}");
+    assert!(!listed.contains("crds/"), "{listed}");
+}
+
+/// The chart gives for values what kustomize gives for a folder.
+async fn compare(name: &str, values: &str, folder: &Path) {
+    let chart = template(name, OPERATOR_NAMESPACE, values).await.unwrap();
     let chart = chart.into_iter().filter(|object| !is_test(object));
-    let mut kustomized = documents(&kustomize(&parts().unwrap()).await.unwrap()).unwrap();
+    let text = kustomize(&parts().unwrap(), folder).await.unwrap();
+    let mut kustomized = documents(&text).unwrap();
     // Helm makes the namespace itself.
     kustomized.retain(|object| object["kind"] != "Namespace");
     let (chart, kustomized) = (comparable(chart.collect()), comparable(kustomized));
@@ -95,6 +130,25 @@ async fn the_default_values_give_what_kustomize_gives() {
             "{name}: the chart's, and that of config/"
         );
     }
+}
+
+#[tokio::test]
+async fn the_default_values_give_what_kustomize_gives() {
+    compare("default", "{}", &config()).await;
+}
+
+#[tokio::test]
+async fn two_replicas_are_what_the_component_of_kustomize_makes() {
+    // A kustomization that takes both, as users write it: kustomize takes relative paths only.
+    let folder = config().canonicalize().unwrap();
+    let own = std::env::temp_dir().join("high-availability");
+    std::fs::create_dir_all(&own).unwrap();
+    let up = "../".repeat(own.canonicalize().unwrap().components().count() - 1);
+    let config = format!("{up}{}", folder.strip_prefix("/").unwrap().display());
+    let text =
+        format!("resources: [{config}]\ncomponents: [{config}/components/high-availability]\n");
+    std::fs::write(own.join("kustomization.yaml"), text).unwrap();
+    compare("high-availability", "replicas: 2", &own).await;
 }
 
 #[tokio::test]
