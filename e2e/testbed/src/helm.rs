@@ -1,4 +1,4 @@
-//! The real Helm, the tools that check charts, and the repository's chart.
+//! The real Helm, and the repository's chart.
 
 use std::path::{Path, PathBuf};
 
@@ -11,11 +11,6 @@ use crate::process::output;
 /// The repository's chart.
 pub fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/kthena-bridge")
-}
-
-/// Runs a tool that comes with the parts, and gives what it says; an error with that when it fails.
-pub async fn tool(name: &str, args: &[&str]) -> Result<String> {
-    output(Command::new(crate::parts()?.join("bin").join(name)).args(args)).await
 }
 
 /// Helm, with its own files out of the way of the user's.
