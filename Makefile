@@ -17,7 +17,7 @@ prerequisites:
 	done
 
 .PHONY: test
-test: prerequisites ## Every test, unit to end-to-end. The first run builds the real components (about 14 minutes on 2 cores).
+test: prerequisites ## Every test, unit to end-to-end. The first run builds the real components (about 15 minutes on 2 cores).
 	parts=$$(e2e/parts/fetch)
 	cargo build --workspace --bins
 	cargo test --workspace --no-run
@@ -29,6 +29,13 @@ truth: prerequisites ## Break an exposure in every way there is, and compare wha
 	parts=$$(e2e/parts/fetch)
 	cargo build --workspace --bins
 	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/debug/testbed truth $(if $(ONLY),--only "$(ONLY)")
+
+.PHONY: chart
+chart: prerequisites ## Check the Helm chart: its unit tests, many sets of values on a real API server, install, upgrade and uninstall.
+	parts=$$(e2e/parts/fetch)
+	cargo build --workspace --bins
+	cargo test --package testbed --test chart --no-run
+	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox cargo test --package testbed --test chart --offline
 
 .PHONY: demo
 demo: prerequisites ## Expose Kthena's example Model on the test bed, ask it, and take it back. KEEP=1 leaves it running.
@@ -48,6 +55,10 @@ bench: prerequisites ## Measure how long it takes from the annotation to the HTT
 	cargo build --workspace --bins
 	cargo build --release --package kthena-bridge
 	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/debug/testbed bench --operator $(CURDIR)/target/release/kthena-bridge
+
+.PHONY: generate
+generate: ## Write what is made from something else: the schema of the chart's values, and the tables in its README.
+	REGENERATE=1 cargo test --package testbed --test chart generated -- --test-threads=1
 
 .PHONY: deny
 deny: ## Check the dependencies: bans, licences, sources.

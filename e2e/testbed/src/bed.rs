@@ -160,6 +160,12 @@ impl TestBed {
         self.took
     }
 
+    /// Installs the definitions of the Prometheus operator, which a bed does not begin with.
+    pub async fn install_prometheus_operator_crds(&self) -> Result<()> {
+        let definitions = crds::read_folder(&self.place.parts, "prometheus-operator")?;
+        crds::install(&self.client()?, definitions).await
+    }
+
     /// Installs definitions that [`Options::leave_out_crds`] left out, and waits until they are served.
     pub async fn install_crds(&self, names: &[&str]) -> Result<()> {
         let mut wanted = crds::read(&self.place.parts)?;

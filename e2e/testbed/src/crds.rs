@@ -1,4 +1,5 @@
-//! The CustomResourceDefinitions of Kthena, the inference extension, Gateway API and Istio.
+//! The CustomResourceDefinitions of Kthena, the inference extension, Gateway API and Istio, and those of the
+//! Prometheus operator, which only some tests install.
 
 use std::{path::Path, time::Duration};
 
@@ -25,20 +26,28 @@ pub(crate) struct Definition {
     yaml: String,
 }
 
-/// All definitions of the parts folder.
+/// The definitions that every bed begins with.
 pub(crate) fn read(parts: &Path) -> Result<Vec<Definition>> {
     let mut all = Vec::new();
     for folder in FOLDERS {
-        let dir = parts.join("crds").join(folder);
-        let entries = std::fs::read_dir(&dir).context(|| format!("reading {}", dir.display()))?;
-        for entry in entries {
-            let path = entry
-                .context(|| format!("reading {}", dir.display()))?
-                .path();
-            let text =
-                std::fs::read_to_string(&path).context(|| format!("reading {}", path.display()))?;
-            all.extend(definitions(&text).filter(|d| folder != "istio" || d.name == ISTIO));
-        }
+        all.extend(read_folder(parts, folder)?);
+    }
+    all.retain(|d| !d.name.ends_with(".istio.io") || d.name == ISTIO);
+    Ok(all)
+}
+
+/// The definitions of one project, by the name of its folder among the parts.
+pub(crate) fn read_folder(parts: &Path, folder: &str) -> Result<Vec<Definition>> {
+    let mut all = Vec::new();
+    let dir = parts.join("crds").join(folder);
+    let entries = std::fs::read_dir(&dir).context(|| format!("reading {}", dir.display()))?;
+    for entry in entries {
+        let path = entry
+            .context(|| format!("reading {}", dir.display()))?
+            .path();
+        let text =
+            std::fs::read_to_string(&path).context(|| format!("reading {}", path.display()))?;
+        all.extend(definitions(&text));
     }
     Ok(all)
 }

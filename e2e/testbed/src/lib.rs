@@ -28,6 +28,7 @@ mod namespace;
 mod operator;
 mod process;
 mod sandbox;
+mod tool;
 mod wait;
 
 pub use bed::{Options, TestBed, parts};
@@ -37,9 +38,10 @@ pub use helm::{Helm, chart};
 pub use kthena_router::KTHENA_ROUTER_NAMESPACE;
 pub use model::Model;
 pub use namespace::{Namespace, documents};
-pub use operator::{OPERATOR, OPERATOR_NAMESPACE, is_ready, kustomize};
+pub use operator::{OPERATOR, OPERATOR_NAMESPACE, config, is_ready, kustomize};
 pub use process_kubelet as kubelet;
 pub use sandbox::Sandbox;
+pub use tool::tool;
 
 /// The field manager of what the bed and its tests write.
 pub const FIELD_MANAGER: &str = "testbed";

@@ -1,6 +1,6 @@
 //! The operator as its users install it: the manifests of `config/`, and a Pod that the kubelet runs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -20,17 +20,21 @@ pub const OPERATOR_NAMESPACE: &str = "kthena-bridge-system";
 pub const OPERATOR: &str = "kthena-bridge";
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The manifests of `config/`, put together.
-pub async fn kustomize(parts: &Path) -> Result<String> {
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+/// The folder of the manifests for kustomize.
+pub fn config() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config")
+}
+
+/// The manifests of a folder, put together.
+pub async fn kustomize(parts: &Path, folder: &Path) -> Result<String> {
     let mut command = Command::new(parts.join("bin/kubectl"));
-    output(command.arg("kustomize").arg(&config)).await
+    output(command.arg("kustomize").arg(folder)).await
 }
 
 impl TestBed {
     /// Installs the operator and waits until it is ready.
     pub async fn install_operator(&self) -> Result<()> {
-        let manifests = kustomize(self.parts()).await?;
+        let manifests = kustomize(self.parts(), &config()).await?;
         self.apply("", &manifests).await?;
         self.scale_operator(1).await
     }

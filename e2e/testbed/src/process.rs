@@ -178,7 +178,9 @@ pub(crate) async fn output(command: &mut Command) -> Result<String> {
         .await
         .context(|| what.clone())?;
     if !output.status.success() {
-        let problem = String::from_utf8_lossy(&output.stderr);
+        // Tools that check something say what they found on their standard output.
+        let problem = [output.stderr, output.stdout].concat();
+        let problem = String::from_utf8_lossy(&problem);
         return Err(Error::Other(format!("{what}: {problem}")));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

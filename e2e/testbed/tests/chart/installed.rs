@@ -13,6 +13,7 @@ use serde_json::json;
 use testbed::{Answer, Helm, Model, OPERATOR, OPERATOR_NAMESPACE, TestBed, is_ready};
 
 use crate::chart;
+use crate::metrics::asked_for;
 
 const LIMIT: Duration = Duration::from_secs(40);
 /// The requests that go through the Gateway while the operator is upgraded and uninstalled.
@@ -125,6 +126,23 @@ async fn wait_until_the_operator_is_gone(bed: &TestBed) {
     looked.await.unwrap();
 }
 
+/// The operator that runs gives what alerts and dashboard ask for, but for what has not happened.
+async fn compare_metrics(bed: &TestBed) {
+    let found = pods(bed, OPERATOR_NAMESPACE, OPERATOR).await.unwrap();
+    let address = found[0].status.as_ref().and_then(|s| s.pod_ip.as_deref());
+    let url = format!("http://{}:8080/metrics", address.unwrap());
+    let text = bed.get(&url).await.unwrap().body;
+    for metric in asked_for().await {
+        let sample = text.lines().any(|line| {
+            line.starts_with(&format!("{metric}{{")) || line.starts_with(&format!("{metric} "))
+        });
+        assert!(
+            sample || metric == "kthena_bridge_watch_errors_total",
+            "{metric}: {text}"
+        );
+    }
+}
+
 /// Has the namespace take only pods that fit the Pod Security Standard.
 async fn restrict(bed: &TestBed, namespace: &str) {
     let label = json!({"pod-security.kubernetes.io/enforce": "restricted"});
@@ -233,6 +251,7 @@ async fn install_upgrade_and_uninstall_interrupt_nothing() {
     let model = namespace.model("demo").await.unwrap();
     model.expose("inference-gateway", &[]).await.unwrap();
     wait_for_answer(bed, gateway).await;
+    compare_metrics(bed).await;
 
     upgrade_and_uninstall(bed, &packed, &model, gateway).await;
     restart_the_picker(bed, &model, gateway).await;

@@ -6,8 +6,14 @@
     reason = "the helpers of tests, which Clippy does not see as tests"
 )]
 
+mod changed;
+mod generated;
 mod installed;
+mod matrix;
+mod metrics;
 mod rendered;
+mod template;
+mod unit;
 
 fn chart() -> String {
     testbed::chart().to_str().unwrap().to_owned()

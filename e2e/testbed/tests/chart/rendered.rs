@@ -1,38 +1,16 @@
 //! What the chart gives for values, and which values it refuses.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::Path;
+use std::process::Command;
 
+use k8s_openapi::api::rbac::v1::PolicyRule;
 use kthena_bridge_core::config::Config;
-use serde_json::Value;
-use testbed::{Helm, OPERATOR, OPERATOR_NAMESPACE, TestBed, documents, kustomize, parts};
+use serde_json::{Value, json};
+use testbed::{Helm, OPERATOR_NAMESPACE, config, documents, kustomize, parts};
 
 use crate::chart;
-
-/// Kinds of the Prometheus operator, which the bed does not have.
-const NOT_INSTALLED: [&str; 2] = ["PrometheusRule", "ServiceMonitor"];
-const EVERYTHING: &str = include_str!("everything.yaml");
-
-/// What the chart gives for values, which stand in a file of a name that no other test uses.
-async fn template(name: &str, namespace: &str, values: &str) -> testbed::Result<Vec<Value>> {
-    let path = values_file(name, values);
-    let args = [
-        "template",
-        OPERATOR,
-        &chart(),
-        "--namespace",
-        namespace,
-        "--values",
-        path.to_str().unwrap(),
-    ];
-    documents(&Helm::without_cluster()?.run(&args).await?)
-}
-
-fn values_file(name: &str, values: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("{name}.values.yaml"));
-    std::fs::write(&path, values).unwrap();
-    path
-}
+use crate::template::{EVERYTHING, configuration, configuration_of, template, values_file};
 
 fn kind_and_name(object: &Value) -> String {
     let metadata = &object["metadata"];
@@ -43,6 +21,11 @@ fn kind_and_name(object: &Value) -> String {
         text(&metadata["namespace"]),
         text(&metadata["name"])
     )
+}
+
+/// Whether an object is made by `helm test` only.
+fn is_test(object: &Value) -> bool {
+    object["metadata"]["annotations"]["helm.sh/hook"] == "test"
 }
 
 fn remove(object: &mut Value, path: &str, keys: &[&str]) {
@@ -78,24 +61,13 @@ fn comparable(objects: Vec<Value>) -> BTreeMap<String, Value> {
         // Without Helm, whoever changes the configuration restarts the operator.
         let of_pod = "/spec/template/metadata/annotations";
         remove(&mut object, of_pod, &["checksum/config"]);
-        if object["kind"] == "ConfigMap" {
-            object["data"]["config.yaml"] = configuration(&object);
+        if let Some(config) = configuration(&object) {
+            object["data"]["config.yaml"] = config;
         }
         let name = kind_and_name(&object);
         assert!(all.insert(name.clone(), object).is_none(), "{name} twice");
     }
     all
-}
-
-/// The operator's configuration, in its ConfigMap.
-fn configuration(map: &Value) -> Value {
-    let text = map["data"]["config.yaml"].as_str().unwrap();
-    serde_yaml::from_str(text).unwrap()
-}
-
-fn of_kind<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
-    let mut found = objects.iter().filter(|object| object["kind"] == kind);
-    found.next().unwrap()
 }
 
 #[tokio::test]
@@ -110,12 +82,46 @@ async fn helm_finds_nothing_wrong_with_the_chart() {
 }
 
 #[tokio::test]
-async fn the_default_values_give_what_kustomize_gives() {
-    let chart = template("default", OPERATOR_NAMESPACE, "{}").await.unwrap();
-    let mut kustomized = documents(&kustomize(&parts().unwrap()).await.unwrap()).unwrap();
+async fn the_package_has_what_users_need() {
+    let folder = std::env::temp_dir().join("packaged");
+    let folder = folder.to_str().unwrap();
+    let helm = Helm::without_cluster().unwrap();
+    helm.run(&["package", &chart(), "--destination", folder])
+        .await
+        .unwrap();
+    let listed = Command::new("tar")
+        .args(["--list", "--gzip", "--file"])
+        .arg(format!("{folder}/kthena-bridge-0.1.0.tgz"))
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let has = |path: &str| {
+        listed
+            .lines()
+            .any(|line| line == format!("kthena-bridge/{path}"))
+    };
+    for path in [
+        "Chart.yaml",
+        "README.md",
+        "values.schema.json",
+        "dashboards/kthena-bridge.json",
+        "templates/tests/check.yaml",
+    ] {
+        assert!(has(path), "{path}: {listed}");
+    }
+    assert!(!listed.contains("kthena-bridge/tests/"), "{listed}");
+    assert!(!listed.contains("crds/"), "{listed}");
+}
+
+/// The chart gives for values what kustomize gives for a folder.
+async fn compare(name: &str, values: &str, folder: &Path) {
+    let chart = template(name, OPERATOR_NAMESPACE, values).await.unwrap();
+    let chart = chart.into_iter().filter(|object| !is_test(object));
+    let text = kustomize(&parts().unwrap(), folder).await.unwrap();
+    let mut kustomized = documents(&text).unwrap();
     // Helm makes the namespace itself.
     kustomized.retain(|object| object["kind"] != "Namespace");
-    let (chart, kustomized) = (comparable(chart), comparable(kustomized));
+    let (chart, kustomized) = (comparable(chart.collect()), comparable(kustomized));
     let names = |all: &BTreeMap<String, Value>| all.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&chart), names(&kustomized));
     for (name, object) in &chart {
@@ -127,54 +133,47 @@ async fn the_default_values_give_what_kustomize_gives() {
 }
 
 #[tokio::test]
+async fn the_default_values_give_what_kustomize_gives() {
+    compare("default", "{}", &config()).await;
+}
+
+#[tokio::test]
+async fn two_replicas_are_what_the_component_of_kustomize_makes() {
+    // A kustomization that takes both, as users write it: kustomize takes relative paths only.
+    let folder = config().canonicalize().unwrap();
+    let own = std::env::temp_dir().join("high-availability");
+    std::fs::create_dir_all(&own).unwrap();
+    let up = "../".repeat(own.canonicalize().unwrap().components().count() - 1);
+    let config = format!("{up}{}", folder.strip_prefix("/").unwrap().display());
+    let text =
+        format!("resources: [{config}]\ncomponents: [{config}/components/high-availability]\n");
+    std::fs::write(own.join("kustomization.yaml"), text).unwrap();
+    compare("high-availability", "replicas: 2", &own).await;
+}
+
+#[tokio::test]
 async fn the_default_configuration_is_the_operators_own() {
     let objects = template("config", OPERATOR_NAMESPACE, "{}").await.unwrap();
-    let config = configuration(of_kind(&objects, "ConfigMap"));
+    let config = configuration_of(&objects);
     let config: Config = serde_json::from_value(config).unwrap();
     assert_eq!(config, Config::default());
-}
-
-/// The keys of a configuration, those in its sections as well.
-fn keys_of_value(value: &Value, prefix: &str, keys: &mut BTreeSet<String>) {
-    for (key, value) in value.as_object().into_iter().flatten() {
-        keys.insert(format!("{prefix}{key}"));
-        keys_of_value(value, &format!("{prefix}{key}."), keys);
-    }
-}
-
-fn keys_of_schema(schema: &Value, prefix: &str, keys: &mut BTreeSet<String>) {
-    let properties = schema["properties"].as_object();
-    if properties.is_some() {
-        assert_eq!(schema["additionalProperties"], false, "{prefix}");
-    }
-    for (key, schema) in properties.into_iter().flatten() {
-        keys.insert(format!("{prefix}{key}"));
-        keys_of_schema(schema, &format!("{prefix}{key}."), keys);
-    }
-}
-
-#[test]
-fn the_schema_of_the_values_knows_every_key_of_the_configuration() {
-    let text = std::fs::read_to_string(testbed::chart().join("values.schema.json")).unwrap();
-    let schema: Value = serde_json::from_str(&text).unwrap();
-    // Those that are not set are left out when it is written.
-    let config = Config {
-        default_gateway: Some(String::new()),
-        hostname_template: Some(String::new()),
-        path_template: Some(String::new()),
-        ..Config::default()
-    };
-    let config = serde_json::to_value(config).unwrap();
-    let (mut known, mut there_are) = (BTreeSet::new(), BTreeSet::new());
-    keys_of_schema(&schema["properties"]["config"], "", &mut known);
-    keys_of_value(&config, "", &mut there_are);
-    assert_eq!(known, there_are);
 }
 
 #[tokio::test]
 async fn values_that_are_not_understood_are_refused() {
     let cases = [
-        ("replicas: 2", "replicas"),
+        ("replica: 2", "replica"),
+        ("replicas: two", "/replicas"),
+        (
+            "podDisruptionBudget: {maxUnavailable: 0}",
+            "/podDisruptionBudget/maxUnavailable",
+        ),
+        (
+            "commonLabels: {app.kubernetes.io/instance: x}",
+            "/commonLabels",
+        ),
+        ("livenessProbe: {exec: {command: [ls]}}", "/livenessProbe"),
+        ("config: {defaultGateway: 1}", "/config/defaultGateway"),
         ("config: {failureMode: Open}", "/config/failureMode"),
         ("config: {failuremode: FailOpen}", "failuremode"),
         (
@@ -189,6 +188,12 @@ async fn values_that_are_not_understood_are_refused() {
             "networkPolicy: {apiServerPorts: [0]}",
             "/networkPolicy/apiServerPorts",
         ),
+        ("watchNamespaces: [Team]", "/watchNamespaces/0"),
+        ("watchNamespaces: team", "/watchNamespaces"),
+        (
+            "config: {endpointPicker: {cpus: 1}}",
+            "/config/endpointPicker",
+        ),
     ];
     for (values, named) in cases {
         let error = template("refused", OPERATOR_NAMESPACE, values)
@@ -199,77 +204,96 @@ async fn values_that_are_not_understood_are_refused() {
     }
 }
 
+/// Everything that is allowed by rules: group, resource, name where there is one, and verb.
+fn rights(rules: &Value) -> BTreeSet<(String, String, String, String)> {
+    let rules: Vec<PolicyRule> = serde_json::from_value(rules.clone()).unwrap();
+    let mut rights = BTreeSet::new();
+    for rule in rules {
+        let any = vec![String::new()];
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                for name in rule.resource_names.as_ref().unwrap_or(&any) {
+                    for verb in &rule.verbs {
+                        let right = [group, resource, name, verb].map(Clone::clone);
+                        rights.insert(right.into());
+                    }
+                }
+            }
+        }
+    }
+    rights
+}
+
+fn rules_of(objects: &[Value], kind: &str, namespace: &str, name: &str) -> Value {
+    let found: Vec<&Value> = objects
+        .iter()
+        .filter(|object| {
+            let metadata = &object["metadata"];
+            object["kind"] == kind
+                && metadata["name"] == name
+                && metadata["namespace"].as_str().unwrap_or_default() == namespace
+        })
+        .collect();
+    assert_eq!(found.len(), 1, "{kind} {namespace}/{name}: {found:?}");
+    found[0]["rules"].clone()
+}
+
+/// What belongs to no namespace.
+const OF_THE_CLUSTER: [&str; 3] = ["customresourcedefinitions", "gatewayclasses", "namespaces"];
+
 #[tokio::test]
-async fn alerts_are_about_metrics_that_there_are() {
-    let values = "metrics: {prometheusRule: {enabled: true}}";
-    let objects = template("alerts", OPERATOR_NAMESPACE, values)
+async fn with_namespaces_there_is_no_right_in_the_cluster() {
+    let everywhere = template("everywhere", OPERATOR_NAMESPACE, "{}")
         .await
         .unwrap();
-    let rules = of_kind(&objects, "PrometheusRule")["spec"]["groups"][0]["rules"].clone();
-    let registered = include_str!("../../../../crates/controller/src/metrics.rs");
-    let mut metrics = BTreeSet::new();
-    for rule in rules.as_array().unwrap() {
-        let expression = rule["expr"].as_str().unwrap();
-        let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        let ours = words.filter(|word| {
-            word.starts_with("controller_runtime_") || word.starts_with("kthena_bridge_")
-        });
-        metrics.extend(ours.map(str::to_owned));
+    let values = "watchNamespaces: [one, two]";
+    let objects = template("namespaced", OPERATOR_NAMESPACE, values)
+        .await
+        .unwrap();
+    for object in &objects {
+        let kind = object["kind"].as_str().unwrap();
+        assert!(!kind.starts_with("Cluster"), "{object:#}");
     }
-    assert_eq!(metrics.len(), 3, "{metrics:?}");
-    for metric in metrics {
-        let name = metric.strip_suffix("_total").unwrap_or(&metric);
-        assert!(registered.contains(&format!("\"{name}\"")), "{metric}");
+    let name = "kthena-bridge";
+    let mut expected = rights(&rules_of(&everywhere, "ClusterRole", "", name));
+    expected.retain(|(_, resource, ..)| !OF_THE_CLUSTER.contains(&resource.as_str()));
+    let expected: BTreeSet<_> = expected
+        .into_iter()
+        .map(|(group, resource, name, verb)| {
+            // The endpoint pickers' role is one of the namespace, too.
+            (group, resource.replace("clusterroles", "roles"), name, verb)
+        })
+        .collect();
+    let pickers = "kthena-bridge-endpoint-picker";
+    for namespace in ["one", "two"] {
+        let rules = rules_of(&objects, "Role", namespace, name);
+        assert_eq!(rights(&rules), expected);
+        assert_eq!(
+            rules_of(&objects, "Role", namespace, pickers),
+            rules_of(&everywhere, "ClusterRole", "", pickers)
+        );
     }
+    let config = configuration_of(&objects);
+    assert_eq!(config["namespaces"], json!(["one", "two"]));
 }
 
 #[tokio::test]
-async fn the_api_server_takes_what_any_values_give() {
-    let bed = TestBed::shared().unwrap();
-    let matrix = [
-        ("nothing", "{}"),
-        ("everything", EVERYTHING),
-        (
-            "empty",
-            "{resources: null, podSecurityContext: null, securityContext: null, config: {reachable: null}}",
-        ),
-        ("policy", "networkPolicy: {enabled: true}"),
-        ("monitor", "metrics: {serviceMonitor: {enabled: true}}"),
-        (
-            "tag",
-            "{image: {tag: latest}, config: {endpointPicker: {cpu: '1'}}}",
-        ),
-    ];
-    let mut kinds = BTreeSet::new();
-    for (name, values) in matrix {
-        let objects = template(&format!("matrix-{name}"), "default", values)
-            .await
-            .unwrap();
-        for object in &objects {
-            let kind = object["kind"].as_str().unwrap();
-            kinds.insert(kind.to_owned());
-            if !NOT_INSTALLED.contains(&kind) {
-                let taken = bed.dry_run(object).await;
-                assert!(taken.is_ok(), "{name}: {:?}", taken.unwrap_err());
-            }
+async fn no_role_has_a_wildcard_or_reads_a_secret() {
+    for (name, values) in [
+        ("rights-everything", EVERYTHING),
+        ("rights-default", "{}"),
+        ("rights-namespaced", "{watchNamespaces: [one], replicas: 2}"),
+    ] {
+        let objects = template(name, OPERATOR_NAMESPACE, values).await.unwrap();
+        let roles = objects.iter().filter(|object| object["rules"].is_array());
+        let rights: BTreeSet<_> = roles.flat_map(|role| rights(&role["rules"])).collect();
+        assert!(!rights.is_empty());
+        for right in rights {
+            let (group, resource, _, verb) = &right;
+            let wild = [group, resource, verb]
+                .into_iter()
+                .any(|part| part.contains('*'));
+            assert!(!wild && resource != "secrets", "{name}: {right:?}");
         }
-        let config = configuration(of_kind(&objects, "ConfigMap"));
-        let read: Result<Config, _> = serde_json::from_value(config);
-        assert!(read.is_ok(), "{name}: {read:?}");
     }
-    let expected = [
-        "ClusterRole",
-        "ClusterRoleBinding",
-        "ConfigMap",
-        "Deployment",
-        "NetworkPolicy",
-        "PrometheusRule",
-        "Service",
-        "ServiceAccount",
-        "ServiceMonitor",
-    ];
-    assert_eq!(
-        kinds.iter().map(String::as_str).collect::<Vec<_>>(),
-        expected
-    );
 }

@@ -1,0 +1,72 @@
+{{/*
+What the operator uses of the namespaces that it watches, and nothing else. A test compares it with the API server's
+audit log. The argument is the kind of role that the endpoint pickers have, as a resource.
+*/}}
+{{- define "kthena-bridge.rules" -}}
+# What is exposed. Of it, only our conditions are written.
+- apiGroups: [workload.serving.volcano.sh]
+  resources: [modelboosters, modelservings]
+  verbs: [list, watch]
+- apiGroups: [workload.serving.volcano.sh]
+  resources: [modelboosters/status]
+  verbs: [patch]
+- apiGroups: [networking.serving.volcano.sh]
+  resources: [modelservers]
+  verbs: [list, watch]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+# Only where the endpoint picker of a Model is somebody else's.
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [list, watch]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [gateways]
+  verbs: [list, watch]
+# What is written.
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [list, watch, create, patch, delete]
+- apiGroups: [inference.networking.k8s.io]
+  resources: [inferencepools]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [inference.networking.x-k8s.io]
+  resources: [inferenceobjectives, inferencemodelrewrites]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [networking.gke.io]
+  resources: [healthcheckpolicies, gcpbackendpolicies]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [networking.istio.io]
+  resources: [destinationrules]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [serviceaccounts, configmaps, services]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [rolebindings]
+  verbs: [get, list, watch, create, patch, delete]
+# A RoleBinding may only grant what its writer has, or may bind: this one role.
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [{{ . }}]
+  resourceNames: [kthena-bridge-endpoint-picker]
+  verbs: [bind]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}
+
+{{/* What an endpoint picker reads, in the namespace of its Model. */}}
+{{- define "kthena-bridge.endpointPickerRules" -}}
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: [inference.networking.k8s.io]
+  resources: [inferencepools]
+  verbs: [get, list, watch]
+- apiGroups: [inference.networking.x-k8s.io]
+  resources: [inferenceobjectives, inferencemodelrewrites]
+  verbs: [get, list, watch]
+{{- end }}

@@ -1,0 +1,61 @@
+//! The alerts and the dashboard are about metrics that there are.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::template::{of_kind, template};
+
+/// The operator's metrics that an expression asks for.
+fn metrics_of(expression: &str) -> impl Iterator<Item = String> {
+    let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let ours = words.filter(|word| {
+        word.starts_with("controller_runtime_") || word.starts_with("kthena_bridge_")
+    });
+    ours.map(str::to_owned)
+}
+
+/// Those of every alert and every panel.
+pub(crate) async fn asked_for() -> BTreeSet<String> {
+    let values = "metrics: {prometheusRule: {enabled: true}, dashboard: {enabled: true}}";
+    let objects = template("metrics", "default", values).await.unwrap();
+    let mut metrics = BTreeSet::new();
+    let groups = &of_kind(&objects, "PrometheusRule")["spec"]["groups"];
+    let rules = groups[0]["rules"].as_array().unwrap();
+    for rule in rules {
+        metrics.extend(metrics_of(rule["expr"].as_str().unwrap()));
+    }
+    let dashboard = objects
+        .iter()
+        .find_map(|object| object["data"]["kthena-bridge.json"].as_str())
+        .unwrap();
+    let dashboard: Value = serde_json::from_str(dashboard).unwrap();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let targets = panel["targets"].as_array().unwrap();
+        assert!(!targets.is_empty(), "{}: nothing is shown", panel["title"]);
+        for target in targets {
+            metrics.extend(metrics_of(target["expr"].as_str().unwrap()));
+        }
+    }
+    for variable in dashboard["templating"]["list"].as_array().unwrap() {
+        metrics.extend(metrics_of(
+            variable["definition"].as_str().unwrap_or_default(),
+        ));
+    }
+    metrics
+}
+
+#[tokio::test]
+async fn alerts_and_dashboard_ask_for_metrics_that_are_registered() {
+    let registered = include_str!("../../../../crates/controller/src/metrics.rs");
+    let asked_for = asked_for().await;
+    assert!(asked_for.len() >= 5, "{asked_for:?}");
+    for metric in asked_for {
+        // A registry adds these to the name.
+        let name = ["_total", "_bucket", "_count"]
+            .into_iter()
+            .find_map(|suffix| metric.strip_suffix(suffix))
+            .unwrap_or(&metric);
+        assert!(registered.contains(&format!("\"{name}\"")), "{metric}");
+    }
+}
