@@ -22,6 +22,5 @@ pub(crate) fn read(path: Option<&Path>) -> Result<Config, Error> {
         problem,
     };
     let text = std::fs::read_to_string(path).map_err(|e| problem(e.to_string()))?;
-    serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(&text))
-        .map_err(|e| problem(format!("field {}: {}", e.path(), e.inner())))
+    Config::parse(&text).map_err(|e| problem(e.to_string()))
 }

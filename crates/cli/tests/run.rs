@@ -31,12 +31,17 @@ fn without_a_cluster_it_says_how_to_name_one() {
 #[test]
 fn a_bad_configuration_names_file_and_field() {
     let file = std::env::temp_dir().join(format!("kthena-bridge-{}.yaml", std::process::id()));
-    std::fs::write(&file, "endpointPicker: {cpu: [1]}\n").unwrap();
+    std::fs::write(
+        &file,
+        "endpointPicker: {resources: {requests: {cpu: one}}}\n",
+    )
+    .unwrap();
     let (code, error) = run(&["--config", file.to_str().unwrap()]);
     std::fs::remove_file(&file).unwrap();
     assert_eq!(code, Some(2));
     assert!(
-        error.contains("endpointPicker.cpu") && error.contains(file.to_str().unwrap()),
+        error.contains("endpointPicker.resources.requests.cpu")
+            && error.contains(file.to_str().unwrap()),
         "{error}"
     );
 }

@@ -53,7 +53,15 @@ pub(super) fn verdict(outcome: Outcome<'_>) -> Verdict {
             ),
         );
     }
-    Verdict::new(Reason::Accepted, served_at(exposure, topology))
+    let mut message = served_at(exposure, topology);
+    if !plan.unserved.is_empty() {
+        let _ = write!(
+            message,
+            "; the endpoint picker rewrites no names before v1.3, so {} is not served",
+            plan.unserved.join(", ")
+        );
+    }
+    Verdict::new(Reason::Accepted, message)
 }
 
 /// Where and how the Model is served.
