@@ -2,6 +2,7 @@
 
 mod config;
 mod input;
+mod log;
 mod render;
 mod run;
 

@@ -44,7 +44,8 @@ pub(crate) fn decide(model: &ModelBooster, cx: &Context) -> Decision {
     }
     let owner = Owner::of(&model.metadata);
     let annotations = model.metadata.annotations.clone().unwrap_or_default();
-    let parsed = Exposure::parse(&owner.namespace, &owner.name, &annotations, &cx.config);
+    let config = cx.config();
+    let parsed = Exposure::parse(&owner.namespace, &owner.name, &annotations, &config);
     let Some(parsed) = parsed.transpose() else {
         return Decision::Withdraw;
     };
@@ -72,7 +73,7 @@ pub(crate) fn decide(model: &ModelBooster, cx: &Context) -> Decision {
             return Decision::Refuse(refused);
         }
     };
-    let mut route = plan::route(&exposure, &topology, &cx.config);
+    let mut route = plan::route(&exposure, &topology, &config);
     let created = &model.metadata.creation_timestamp;
     route.metadata.creation_timestamp.clone_from(created);
     let live = owner
@@ -81,7 +82,7 @@ pub(crate) fn decide(model: &ModelBooster, cx: &Context) -> Decision {
     if let Err(conflict) = cx.claims.take(&object, route, live.as_deref()) {
         return Decision::Refuse(NotAccepted::from(&*conflict));
     }
-    let plan = plan::build(&exposure, &topology, &cx.config, &*cx.caches);
+    let plan = plan::build(&exposure, &topology, &config, &*cx.caches);
     Decision::Serve(Box::new(Served {
         exposure,
         topology,

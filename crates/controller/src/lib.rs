@@ -7,6 +7,7 @@
 
 mod apply;
 mod claims;
+mod configuration;
 mod context;
 mod decide;
 mod error;
@@ -23,5 +24,6 @@ mod run;
 mod status;
 mod watch;
 
+pub use configuration::Configuration;
 pub use error::Error;
 pub use run::{Options, client, run};

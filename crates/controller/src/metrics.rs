@@ -8,6 +8,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
@@ -48,6 +49,11 @@ struct KindLabels {
     kind: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReadLabels {
+    result: &'static str,
+}
+
 const CONTROLLER: &str = "modelbooster";
 
 /// The metrics of the operator.
@@ -59,6 +65,8 @@ pub(crate) struct Metrics {
     applies: Family<ApplyLabels, Counter>,
     watch_errors: Family<KindLabels, Counter<u64, AtomicU64>>,
     status_writes: Counter,
+    configuration_reads: Family<ReadLabels, Counter>,
+    configuration_valid: Gauge,
 }
 
 impl Default for Metrics {
@@ -69,6 +77,10 @@ impl Default for Metrics {
         let applies = Family::default();
         let watch_errors = Family::default();
         let status_writes = Counter::default();
+        let configuration_reads = Family::default();
+        let configuration_valid = Gauge::default();
+        // The operator does not start without.
+        configuration_valid.set(1);
         registry.register(
             "controller_runtime_reconcile",
             "Reconciles, by result",
@@ -94,6 +106,16 @@ impl Default for Metrics {
             "Writes of a Model's conditions",
             status_writes.clone(),
         );
+        registry.register(
+            "kthena_bridge_config_reloads",
+            "Changes of the configuration file, by whether they could be used",
+            configuration_reads.clone(),
+        );
+        registry.register(
+            "kthena_bridge_config_last_reload_successful",
+            "Whether the configuration file can be used as it is",
+            configuration_valid.clone(),
+        );
         Self {
             registry,
             reconciles,
@@ -101,6 +123,8 @@ impl Default for Metrics {
             applies,
             watch_errors,
             status_writes,
+            configuration_reads,
+            configuration_valid,
         }
     }
 }
@@ -132,6 +156,14 @@ impl Metrics {
 
     pub(crate) fn status_written(&self) {
         self.status_writes.inc();
+    }
+
+    pub(crate) fn configuration_read(&self, valid: bool) {
+        let labels = ReadLabels {
+            result: if valid { "success" } else { "invalid" },
+        };
+        self.configuration_reads.get_or_create(&labels).inc();
+        self.configuration_valid.set(i64::from(valid));
     }
 
     /// In the text format.

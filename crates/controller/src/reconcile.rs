@@ -94,7 +94,7 @@ async fn converge(
         if !applied.errors.is_empty() {
             return applied;
         }
-        *plan = plan::build(exposure, topology, &cx.config, &*cx.caches);
+        *plan = plan::build(exposure, topology, &cx.config(), &*cx.caches);
     }
     cx.writer.converge(plan, topology).await
 }

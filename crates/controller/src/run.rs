@@ -2,13 +2,13 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::channel::mpsc;
 use futures::{FutureExt, StreamExt};
 use kthena_bridge_api::kthena::ModelBooster;
-use kthena_bridge_core::Config;
 use kube::runtime::controller::{Action, Error as ControllerError};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::utils::CancelableJoinHandle;
@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tracing::Instrument;
 
+use crate::configuration::{self, Configuration};
 use crate::context::Context;
 use crate::decide::decide;
 use crate::error::{Class, Error};
@@ -27,10 +28,12 @@ use crate::reconcile::reconcile;
 use crate::watch::Watches;
 
 /// How the operator is run.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Options {
     /// Its configuration.
-    pub config: Config,
+    pub configuration: Configuration,
+    /// Where that is read again.
+    pub file: Option<PathBuf>,
     /// Where health and metrics are served.
     pub listen: SocketAddr,
     /// How many Models are reconciled at the same time.
@@ -64,7 +67,7 @@ pub async fn run(
     let (queue, requests) = mpsc::unbounded();
     let cx = Arc::new(Context::new(
         &client,
-        options.config,
+        options.configuration,
         models.clone(),
         events,
         queue.clone(),
@@ -109,12 +112,27 @@ pub async fn run(
             None => std::future::pending().await,
         }
     };
+    let following = async {
+        match &options.file {
+            Some(file) => configuration::follow(file, &cx.configuration, &cx.metrics).await,
+            None => std::future::pending().await,
+        }
+    };
+    let taking_over = async {
+        let mut changes = cx.configuration.subscribe();
+        // The sender is part of the context.
+        while changes.changed().await.is_ok() {
+            watches.look_at_all();
+        }
+    };
     // Everything else ends when the reconciles that were under way have.
     tokio::select! {
         () = reconciling => {}
         () = Arc::clone(&watches).run() => {}
         () = publish_events => {}
         () = probing => {}
+        () = following => {}
+        () = taking_over => {}
         () = health::serve(listener, Arc::clone(&cx), Arc::clone(&watches)) => {}
     }
     watches.stop();

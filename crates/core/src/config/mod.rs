@@ -83,10 +83,12 @@ pub struct Config {
     /// The Gateways that Models may be exposed on: `[namespace/]name`, in which `*` stands for anything;
     /// without a namespace, those of the Model's own. All when it is empty.
     pub allowed_gateways: Vec<GatewayPattern>,
-    /// Gateways with their implementations, where the operator may not read Gateways and GatewayClasses.
+    /// Gateways that may not be read, or whose GatewayClass may not, with their implementations. Needs a
+    /// restart.
+    pub gateways: Vec<GatewayConfig>,
+    /// The namespaces whose Models are exposed; all when it is empty. With namespaces, nothing is read that
+    /// belongs to none of them: Gateways of others, and the implementation of all, are what `gateways` says.
     /// Needs a restart.
-    pub gateways: Vec<KnownGateway>,
-    /// The namespaces whose Models are looked at; all when it is empty. Needs a restart.
     pub namespaces: Vec<NamespaceName>,
     /// The host name of a Model that names none; `{namespace}` and `{name}` are filled in.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -134,10 +136,10 @@ impl Default for Config {
     }
 }
 
-/// A Gateway that is told of instead of being read.
+/// A Gateway that may not be read, or whose GatewayClass may not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct KnownGateway {
+pub struct GatewayConfig {
     /// Its namespace.
     pub namespace: NamespaceName,
     /// Its name.
