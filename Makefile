@@ -66,6 +66,10 @@ deny: ## Check the dependencies: bans, licences, sources.
 	  || cargo install cargo-deny --version $(cargo_deny) --locked --root $(cache)/tools
 	$(cache)/tools/bin/cargo-deny --workspace check --hide-inclusion-graph bans licenses sources
 
+.PHONY: docs
+docs: ## Write the parts of docs/ that are made from the code.
+	KTHENA_BRIDGE_WRITE_DOCS=1 cargo test --package kthena-bridge-core --test configuration
+
 .PHONY: fmt
 fmt: ## Format.
 	cargo fmt --all

@@ -29,6 +29,8 @@ pub enum ChildKind {
     ConfigMap,
     /// Where the Gateway finds the endpoint picker.
     Service,
+    /// Who may connect to the endpoint picker, and to whom it may.
+    NetworkPolicy,
     /// The pods and the endpoint picker that chooses among them.
     InferencePool,
     /// The endpoint picker.
@@ -43,17 +45,22 @@ pub enum ChildKind {
     InferenceObjective,
     /// Model names that the engine does not serve, to the one that it serves.
     InferenceModelRewrite,
+    /// [`InferenceObjective`](Self::InferenceObjective) in the group that llm-d's endpoint picker reads.
+    LlmDInferenceObjective,
+    /// [`InferenceModelRewrite`](Self::InferenceModelRewrite) in the group that llm-d's endpoint picker reads.
+    LlmDInferenceModelRewrite,
     /// From the Gateway to the pool.
     HTTPRoute,
 }
 
 impl ChildKind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::ServiceAccount,
         Self::RoleBinding,
         Self::ConfigMap,
         Self::Service,
+        Self::NetworkPolicy,
         Self::InferencePool,
         Self::Deployment,
         Self::DestinationRule,
@@ -61,6 +68,8 @@ impl ChildKind {
         Self::GCPBackendPolicy,
         Self::InferenceObjective,
         Self::InferenceModelRewrite,
+        Self::LlmDInferenceObjective,
+        Self::LlmDInferenceModelRewrite,
         Self::HTTPRoute,
     ];
 
@@ -76,6 +85,12 @@ impl ChildKind {
             ),
             Self::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
             Self::Service => ("", "v1", "Service", "services"),
+            Self::NetworkPolicy => (
+                "networking.k8s.io",
+                "v1",
+                "NetworkPolicy",
+                "networkpolicies",
+            ),
             Self::InferencePool => (
                 "inference.networking.k8s.io",
                 "v1",
@@ -113,6 +128,18 @@ impl ChildKind {
                 "InferenceModelRewrite",
                 "inferencemodelrewrites",
             ),
+            Self::LlmDInferenceObjective => (
+                "llm-d.ai",
+                "v1alpha2",
+                "InferenceObjective",
+                "inferenceobjectives",
+            ),
+            Self::LlmDInferenceModelRewrite => (
+                "llm-d.ai",
+                "v1alpha2",
+                "InferenceModelRewrite",
+                "inferencemodelrewrites",
+            ),
             Self::HTTPRoute => (crate::gateway::GROUP, "v1", "HTTPRoute", "httproutes"),
         }
     }
@@ -135,6 +162,14 @@ impl ChildKind {
         self.names().2
     }
 
+    /// Whether it rewrites model names, for whichever endpoint picker.
+    pub fn rewrites_models(self) -> bool {
+        matches!(
+            self,
+            Self::InferenceModelRewrite | Self::LlmDInferenceModelRewrite
+        )
+    }
+
     /// Whether it is of the endpoint picker, and called like it.
     pub fn is_pickers(self) -> bool {
         matches!(
@@ -143,6 +178,7 @@ impl ChildKind {
                 | Self::RoleBinding
                 | Self::ConfigMap
                 | Self::Service
+                | Self::NetworkPolicy
                 | Self::Deployment
                 | Self::DestinationRule
         )
@@ -166,7 +202,7 @@ impl ChildKind {
         group
             .contains('.')
             .then(|| format!("{plural}.{group}"))
-            .filter(|_| !matches!(self, Self::RoleBinding))
+            .filter(|_| !matches!(self, Self::RoleBinding | Self::NetworkPolicy))
     }
 }
 

@@ -100,6 +100,8 @@ reasons! {
     Accepted False GatewayNotSpecified,
     /// A Gateway that is named does not exist.
     Accepted False GatewayNotFound,
+    /// The operator's configuration does not allow a Gateway.
+    Accepted False GatewayNotAllowed,
     /// A Gateway has no listener of the name that is given.
     Accepted False ListenerNotFound,
     /// No listener takes an HTTPRoute of the Model's namespace.

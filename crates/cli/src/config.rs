@@ -1,5 +1,6 @@
 //! The operator's configuration file.
 
+use std::io::Write as _;
 use std::path::Path;
 
 use kthena_bridge_core::Config;
@@ -22,6 +23,12 @@ pub(crate) fn read(path: Option<&Path>) -> Result<Config, Error> {
         problem,
     };
     let text = std::fs::read_to_string(path).map_err(|e| problem(e.to_string()))?;
-    serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(&text))
-        .map_err(|e| problem(format!("field {}: {}", e.path(), e.inner())))
+    Config::parse(&text).map_err(|e| problem(e.to_string()))
+}
+
+/// Prints the JSON Schema of the file.
+pub(crate) fn print_schema() -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, &Config::schema())?;
+    writeln!(out)
 }

@@ -2,6 +2,7 @@
 
 mod config;
 mod input;
+mod log;
 mod render;
 mod run;
 
@@ -23,6 +24,9 @@ enum Command {
     Run(run::Arguments),
     /// Print the objects that a Model would be exposed with. Needs no cluster.
     Render(render::Arguments),
+    /// Print the JSON Schema of the operator's configuration file.
+    #[command(hide = true)]
+    ConfigSchema,
 }
 
 /// The input cannot be used; clap uses the same code for arguments.
@@ -39,6 +43,10 @@ fn main() -> ExitCode {
             Err(error @ (run::Error::Config(_) | run::Error::Log(..))) => {
                 failed(&error, ExitCode::from(EXIT_BAD_INPUT))
             }
+            Err(error) => failed(&error, ExitCode::FAILURE),
+        },
+        Command::ConfigSchema => match config::print_schema() {
+            Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error, ExitCode::FAILURE),
         },
         Command::Render(arguments) => match render::run(&arguments) {

@@ -1,14 +1,16 @@
 //! `kthena-bridge run`: the operator.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
-use kthena_bridge_controller::{self as controller, LeaderElection, Options};
+use clap::Args;
+use kthena_bridge_controller::{self as controller, Configuration, LeaderElection, Options};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use crate::config;
+use crate::log::{self, LogFormat};
 
 /// Arguments of `run`.
 #[derive(Args)]
@@ -19,27 +21,19 @@ pub(crate) struct Arguments {
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, default_value = "0.0.0.0:8080", env = "KTHENA_BRIDGE_LISTEN")]
     listen: SocketAddr,
-    /// How many Models are reconciled at the same time.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..), env = "KTHENA_BRIDGE_CONCURRENCY")]
-    concurrency: u16,
+    /// How many Models are reconciled at the same time [default: the configuration's, 16]
+    #[arg(long, env = "KTHENA_BRIDGE_CONCURRENCY")]
+    concurrency: Option<NonZeroU16>,
     /// Hold a Lease while working, so that several operators can be run: one works, and the others wait.
     #[arg(long, env = "KTHENA_BRIDGE_LEADER_ELECT")]
     leader_elect: bool,
-    /// The form of the log.
-    #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "KTHENA_BRIDGE_LOG_FORMAT")]
-    log_format: LogFormat,
-    /// What is logged: error, warn, info, debug, trace, or a list of target=level.
-    #[arg(long, default_value = "info", env = "KTHENA_BRIDGE_LOG")]
-    log: String,
-}
-
-/// The form of the log.
-#[derive(Clone, Copy, ValueEnum)]
-enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
+    /// The form of the log [default: the configuration's, text]
+    #[arg(long, value_enum, env = "KTHENA_BRIDGE_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+    /// What is logged: error, warn, info, debug, trace, or a list of target=level [default: the
+    /// configuration's, info]
+    #[arg(long, env = "KTHENA_BRIDGE_LOG")]
+    log: Option<String>,
 }
 
 /// Why the operator ended.
@@ -61,15 +55,12 @@ pub(crate) enum Error {
 #[tokio::main]
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     let config = config::read(arguments.config.as_deref())?;
-    let filter =
-        EnvFilter::try_new(&arguments.log).map_err(|e| Error::Log(arguments.log.clone(), e))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match arguments.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
+    let level = arguments
+        .log
+        .as_deref()
+        .unwrap_or(config.log_level.as_str());
+    let format = arguments.log_format.unwrap_or(config.log_format.into());
+    let filter = log::start(level, format).map_err(|e| Error::Log(level.to_owned(), e))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signal)?;
     let stop = async move {
@@ -85,10 +76,16 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
         name: "kthena-bridge".to_owned(),
         identity: identity(),
     });
+    let concurrency = arguments.concurrency.unwrap_or(config.concurrency).get();
+    let configuration = Configuration::new(Arc::new(config));
+    if arguments.log.is_none() {
+        tokio::spawn(log::follow(configuration.subscribe(), filter));
+    }
     let options = Options {
-        config,
+        configuration,
+        file: arguments.config.clone(),
         listen: arguments.listen,
-        concurrency: arguments.concurrency,
+        concurrency,
         leader_election,
     };
     Ok(Box::pin(controller::run(cluster, options, stop)).await?)

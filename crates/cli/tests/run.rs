@@ -29,15 +29,53 @@ fn without_a_cluster_it_says_how_to_name_one() {
 }
 
 #[test]
-fn a_bad_configuration_names_file_and_field() {
+fn a_bad_configuration_names_file_field_and_value() {
     let file = std::env::temp_dir().join(format!("kthena-bridge-{}.yaml", std::process::id()));
-    std::fs::write(&file, "endpointPicker: {cpu: [1]}\n").unwrap();
-    let (code, error) = run(&["--config", file.to_str().unwrap()]);
+    let path = file.to_str().unwrap();
+    for (text, said) in [
+        (
+            "endpointPicker: {resources: {requests: {cpu: one}}}",
+            "field endpointPicker.resources.requests.cpu: \"one\" is not an amount",
+        ),
+        (
+            "endpointPicker: {flavour: other}",
+            "field endpointPicker.flavour: unknown variant `other`, expected `gie` or `llm-d`",
+        ),
+        (
+            "failuremode: FailOpen",
+            "field failuremode: unknown field `failuremode`, expected one of",
+        ),
+        (
+            "logLevel: loud",
+            "field logLevel: \"loud\" is not off, error",
+        ),
+        ("a: [1", "while parsing a flow"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let (code, error) = run(&["--config", path]);
+        assert_eq!(code, Some(2), "{error}");
+        assert!(error.contains(path) && error.contains(said), "{error}");
+    }
     std::fs::remove_file(&file).unwrap();
-    assert_eq!(code, Some(2));
+    let (code, error) = run(&["--config", path]);
+    assert_eq!(code, Some(2), "{error}");
     assert!(
-        error.contains("endpointPicker.cpu") && error.contains(file.to_str().unwrap()),
+        error.contains(path) && error.contains("No such file"),
         "{error}"
+    );
+}
+
+#[test]
+fn the_schema_of_the_configuration_is_printed() {
+    let output = Command::new(env!("CARGO_BIN_EXE_kthena-bridge"))
+        .arg("config-schema")
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        schema["properties"]["clusterDomain"]["default"],
+        "cluster.local"
     );
 }
 

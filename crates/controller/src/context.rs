@@ -10,6 +10,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 
 use crate::apply::Writer;
 use crate::claims::Claims;
+use crate::configuration::Configuration;
 use crate::event::Events;
 use crate::interest::Interests;
 use crate::metrics::Metrics;
@@ -21,8 +22,8 @@ use crate::status::Publisher;
 
 /// What every reconcile shares.
 pub(crate) struct Context {
-    /// The operator's configuration.
-    pub(crate) config: Config,
+    /// The operator's configuration, which may change.
+    pub(crate) configuration: Configuration,
     /// The Models.
     pub(crate) models: Store<ModelBooster>,
     /// Everything else that is observed.
@@ -50,11 +51,12 @@ pub(crate) struct Context {
 impl Context {
     pub(crate) fn new(
         client: &Client,
-        config: Config,
+        configuration: Configuration,
         models: Store<ModelBooster>,
         events: Events,
         queue: Queue,
     ) -> Self {
+        let config = Arc::clone(&configuration.borrow());
         let (caches, metrics) = (Arc::new(Caches::new(&config)), Arc::<Metrics>::default());
         let prober = Prober::new(&config.reachable, queue.clone());
         let claims = Arc::new(Claims::new(Arc::clone(&caches), queue));
@@ -69,7 +71,7 @@ impl Context {
             interests: Interests::default(),
             retries: Retries::default(),
             endpoints: tokio::sync::watch::Sender::new(false),
-            config,
+            configuration,
             models,
             caches,
             claims,
@@ -77,6 +79,11 @@ impl Context {
             events,
             metrics,
         }
+    }
+
+    /// The operator's configuration as it is now.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.configuration.borrow())
     }
 
     /// Forgets a Model that is gone.

@@ -1,13 +1,14 @@
 //! What is to become of a Model, from what is known. Nothing here waits.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::kthena::{LABEL_SERVING, ModelBooster};
 use kthena_bridge_core::exposure::{EndpointPicker, InvalidAnnotations};
 use kthena_bridge_core::observe::{Cluster, Detail};
 use kthena_bridge_core::topology::{NotAccepted, Owner};
-use kthena_bridge_core::{Exposure, Topology, plan};
+use kthena_bridge_core::{Config, Exposure, Topology, plan};
 use kube::runtime::reflector::ObjectRef;
 
 use crate::context::Context;
@@ -33,6 +34,8 @@ pub(crate) enum Decision {
 pub(crate) struct Served {
     pub(crate) exposure: Exposure,
     pub(crate) topology: Topology,
+    /// The configuration by which this was decided.
+    pub(crate) config: Arc<Config>,
 }
 
 /// Decides, and takes what the Model's route asks for.
@@ -43,7 +46,8 @@ pub(crate) fn decide(model: &ModelBooster, cx: &Context) -> Decision {
     }
     let owner = Owner::of(&model.metadata);
     let annotations = model.metadata.annotations.clone().unwrap_or_default();
-    let parsed = Exposure::parse(&owner.namespace, &owner.name, &annotations, &cx.config);
+    let config = cx.config();
+    let parsed = Exposure::parse(&owner.namespace, &owner.name, &annotations, &config);
     let Some(parsed) = parsed.transpose() else {
         return Decision::Withdraw;
     };
@@ -74,14 +78,18 @@ pub(crate) fn decide(model: &ModelBooster, cx: &Context) -> Decision {
             return Decision::Refuse(refused);
         }
     };
-    let mut route = plan::route(&exposure, &topology, &cx.config);
+    let mut route = plan::route(&exposure, &topology, &config);
     let created = &model.metadata.creation_timestamp;
     route.metadata.creation_timestamp.clone_from(created);
     let live = owner.route(&*cx.caches);
     if let Err(conflict) = cx.claims.take(&object, route, live.as_deref()) {
         return Decision::Refuse(NotAccepted::from(&*conflict));
     }
-    Decision::Serve(Box::new(Served { exposure, topology }))
+    Decision::Serve(Box::new(Served {
+        exposure,
+        topology,
+        config,
+    }))
 }
 
 /// What a Model looks at that does not name it: the Gateways that it asks for and those that its route is

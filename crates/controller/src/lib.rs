@@ -7,6 +7,7 @@
 
 mod apply;
 mod claims;
+mod configuration;
 mod context;
 mod decide;
 mod error;
@@ -25,6 +26,7 @@ mod run;
 mod status;
 mod watch;
 
+pub use configuration::Configuration;
 pub use error::Error;
 pub use leader::LeaderElection;
 pub use run::{Options, run};

@@ -54,6 +54,11 @@ struct LeaderLabels {
     name: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReadLabels {
+    result: &'static str,
+}
+
 const CONTROLLER: &str = "modelbooster";
 const LEADER: LeaderLabels = LeaderLabels {
     name: "kthena-bridge",
@@ -69,6 +74,8 @@ pub(crate) struct Metrics {
     watch_errors: Family<KindLabels, Counter<u64, AtomicU64>>,
     status_writes: Counter,
     leader: Family<LeaderLabels, Gauge>,
+    configuration_reads: Family<ReadLabels, Counter>,
+    configuration_valid: Gauge,
 }
 
 impl Default for Metrics {
@@ -86,6 +93,10 @@ impl Default for Metrics {
             "Whether this process works: 1, or 0 while it waits for its Lease",
             leader.clone(),
         );
+        let configuration_reads = Family::default();
+        let configuration_valid = Gauge::default();
+        // The operator does not start without.
+        configuration_valid.set(1);
         registry.register(
             "controller_runtime_reconcile",
             "Reconciles, by result",
@@ -111,6 +122,16 @@ impl Default for Metrics {
             "Writes of a Model's conditions",
             status_writes.clone(),
         );
+        registry.register(
+            "kthena_bridge_config_reloads",
+            "Changes of the configuration file, by whether they could be used",
+            configuration_reads.clone(),
+        );
+        registry.register(
+            "kthena_bridge_config_last_reload_successful",
+            "Whether the configuration file can be used as it is",
+            configuration_valid.clone(),
+        );
         Self {
             registry,
             reconciles,
@@ -119,6 +140,8 @@ impl Default for Metrics {
             watch_errors,
             status_writes,
             leader,
+            configuration_reads,
+            configuration_valid,
         }
     }
 }
@@ -155,6 +178,14 @@ impl Metrics {
     /// From now on this process works.
     pub(crate) fn leads(&self) {
         self.leader.get_or_create(&LEADER).set(1);
+    }
+
+    pub(crate) fn configuration_read(&self, valid: bool) {
+        let labels = ReadLabels {
+            result: if valid { "success" } else { "invalid" },
+        };
+        self.configuration_reads.get_or_create(&labels).inc();
+        self.configuration_valid.set(i64::from(valid));
     }
 
     /// In the text format.

@@ -9,7 +9,7 @@ use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::reachable;
 use kthena_bridge_core::report::{self, Outcome};
 use kthena_bridge_core::topology::Owner;
-use kthena_bridge_core::{Exposure, Plan, Topology, plan};
+use kthena_bridge_core::{Config, Exposure, Plan, Topology, plan};
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -36,8 +36,12 @@ pub(crate) async fn reconcile(model: Arc<ModelBooster>, cx: Arc<Context>) -> Res
 
 /// Writes what differs, and reports.
 async fn serve(model: &Arc<ModelBooster>, served: Served, cx: &Context) -> Result<Action, Error> {
-    let Served { exposure, topology } = served;
-    let mut plan = plan::build(&exposure, &topology, &cx.config, &*cx.caches);
+    let Served {
+        exposure,
+        topology,
+        config,
+    } = served;
+    let mut plan = plan::build(&exposure, &topology, &config, &*cx.caches);
     let object = ObjectRef::from_obj(&**model);
     let held = cx.retries.held(&object, &plan);
     let applied = if exposure.paused {
@@ -45,7 +49,7 @@ async fn serve(model: &Arc<ModelBooster>, served: Served, cx: &Context) -> Resul
     } else if let Some((_, failures)) = &held {
         Applied::as_before(failures)
     } else {
-        converge(&exposure, &topology, &mut plan, cx).await
+        converge(&exposure, &topology, &config, &mut plan, cx).await
     };
     // Somebody else wrote at the same time: that is for another look, not for a report.
     if applied.only_conflicts() {
@@ -78,6 +82,7 @@ async fn serve(model: &Arc<ModelBooster>, served: Served, cx: &Context) -> Resul
 async fn converge(
     exposure: &Exposure,
     topology: &Topology,
+    config: &Config,
     plan: &mut Plan,
     cx: &Context,
 ) -> Applied {
@@ -90,7 +95,7 @@ async fn converge(
         if !applied.errors.is_empty() {
             return applied;
         }
-        *plan = plan::build(exposure, topology, &cx.config, &*cx.caches);
+        *plan = plan::build(exposure, topology, config, &*cx.caches);
     }
     cx.writer.converge(plan, topology).await
 }

@@ -2,15 +2,15 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use kthena_bridge_api::kthena::ModelBooster;
-use kthena_bridge_core::Config;
 use kube::client::{Body, ClientBuilder};
 use kube::runtime::controller::{Action, Error as ControllerError};
-use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::utils::CancelableJoinHandle;
 use kube::runtime::{applier, controller};
 use kube::{Client, ResourceExt as _};
@@ -20,6 +20,7 @@ use tower::BoxError;
 use tower::filter::FilterLayer;
 use tracing::Instrument;
 
+use crate::configuration::{self, Configuration};
 use crate::context::Context;
 use crate::decide::decide;
 use crate::error::{Class, Error};
@@ -31,10 +32,12 @@ use crate::reconcile::reconcile;
 use crate::watch::Watches;
 
 /// How the operator is run.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Options {
     /// Its configuration.
-    pub config: Config,
+    pub configuration: Configuration,
+    /// Where that is read again.
+    pub file: Option<PathBuf>,
     /// Where health and metrics are served.
     pub listen: SocketAddr,
     /// How many Models are reconciled at the same time.
@@ -68,16 +71,7 @@ pub async fn run(
     options: Options,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let (leadership, elector) = match options.leader_election {
-        None => (Arc::new(Leadership::without_lease()), None),
-        Some(election) => {
-            let leadership = Arc::new(Leadership::not_yet());
-            // The Lease itself is written while it is not held.
-            let client = client(cluster.clone(), Arc::new(Leadership::without_lease()))?;
-            let elector = Elector::new(client, election, Arc::clone(&leadership));
-            (leadership, Some(elector))
-        }
-    };
+    let (leadership, elector) = elect(&cluster, options.leader_election)?;
     let client = client(cluster, leadership)?;
     let listener = TcpListener::bind(options.listen)
         .await
@@ -90,7 +84,7 @@ pub async fn run(
     let (queue, requests) = Queue::new();
     let cx = Arc::new(Context::new(
         &client,
-        options.config,
+        options.configuration,
         models.clone(),
         events,
         queue.clone(),
@@ -106,42 +100,24 @@ pub async fn run(
         }
         let not_installed = watches.missing().join(",");
         tracing::info!(took = ?started.elapsed(), %not_installed, "everything is known");
-        let lease = match &elector {
-            None => None,
-            Some(elector) => tokio::select! {
-                lease = elector.acquire() => Some((elector, lease)),
-                () = stop.clone() => return Ok(()),
-            },
-        };
-        tracing::info!("reconciling");
-        cx.metrics.leads();
-        queue.open();
-        take_in_order(&cx, &queue);
-        let reconciles = applier(
-            |model, cx| {
-                CancelableJoinHandle::spawn(
-                    measured(model, cx).in_current_span(),
-                    &Handle::current(),
-                )
-            },
-            |model: Arc<ModelBooster>, error, cx: Arc<Context>| {
-                Action::requeue(
-                    cx.retries
-                        .failed(&ObjectRef::from_obj(&*model), error.class()),
-                )
-            },
-            Arc::clone(&cx),
+        let work = work(
+            &cx,
+            &queue,
             models,
-            requests.map(Ok::<_, Infallible>).take_until(stop.clone()),
-            controller::Config::default().concurrency(options.concurrency),
+            requests,
+            options.concurrency,
+            stop.clone(),
         );
-        let reconciles = reconciles.for_each(async |result| finished(result, &cx));
-        let Some((elector, lease)) = lease else {
-            reconciles.await;
+        let Some(elector) = &elector else {
+            work.await;
             return Ok(());
         };
+        let lease = tokio::select! {
+            lease = elector.acquire() => lease,
+            () = stop.clone() => return Ok(()),
+        };
         tokio::select! {
-            () = reconciles => {}
+            () = work => {}
             lost = elector.keep(lease) => return Err(lost),
         }
         elector.release().await;
@@ -153,17 +129,77 @@ pub async fn run(
             None => std::future::pending().await,
         }
     };
+    let following = async {
+        match &options.file {
+            Some(file) => configuration::follow(file, &cx.configuration, &cx.metrics).await,
+            None => std::future::pending().await,
+        }
+    };
+    let taking_over = async {
+        let mut changes = cx.configuration.subscribe();
+        // The sender is part of the context.
+        while changes.changed().await.is_ok() {
+            watches.look_at_all();
+        }
+    };
     // Everything else ends when the reconciles that were under way have.
     let ended = tokio::select! {
         ended = reconciling => ended,
         () = Arc::clone(&watches).run() => Ok(()),
         () = publish_events => Ok(()),
         () = probing => Ok(()),
+        () = following => Ok(()),
+        () = taking_over => Ok(()),
         () = health::serve(listener, Arc::clone(&cx), Arc::clone(&watches)) => Ok(()),
     };
     watches.stop();
     tracing::info!("stopped");
     ended
+}
+
+fn elect(
+    cluster: &kube::Config,
+    election: Option<LeaderElection>,
+) -> Result<(Arc<Leadership>, Option<Elector>), Error> {
+    let Some(election) = election else {
+        return Ok((Arc::new(Leadership::without_lease()), None));
+    };
+    let leadership = Arc::new(Leadership::not_yet());
+    // The Lease itself is written while it is not held.
+    let client = client(cluster.clone(), Arc::new(Leadership::without_lease()))?;
+    let elector = Elector::new(client, election, Arc::clone(&leadership));
+    Ok((leadership, Some(elector)))
+}
+
+/// Reconciles every Model, and then each of which it is told, until `stop` is done.
+async fn work(
+    cx: &Arc<Context>,
+    queue: &Queue,
+    models: Store<ModelBooster>,
+    requests: impl Stream<Item = ObjectRef<ModelBooster>>,
+    concurrency: u16,
+    stop: impl Future<Output = ()>,
+) {
+    tracing::info!("reconciling");
+    cx.metrics.leads();
+    queue.open();
+    take_in_order(cx, queue);
+    let reconciles = applier(
+        |model, cx| {
+            CancelableJoinHandle::spawn(measured(model, cx).in_current_span(), &Handle::current())
+        },
+        |model: Arc<ModelBooster>, error, cx: Arc<Context>| {
+            let model = ObjectRef::from_obj(&*model);
+            Action::requeue(cx.retries.failed(&model, error.class()))
+        },
+        Arc::clone(cx),
+        models,
+        requests.map(Ok::<_, Infallible>).take_until(stop),
+        controller::Config::default().concurrency(concurrency),
+    );
+    reconciles
+        .for_each(async |result| finished(result, cx))
+        .await;
 }
 
 /// Has every Model looked at. Of Models that want the same and have no route yet, the oldest goes first,

@@ -21,6 +21,7 @@ pub fn exclusive(kind: ChildKind) -> &'static [&'static str] {
     match kind {
         ChildKind::InferencePool | ChildKind::Service => &["selector"],
         ChildKind::HTTPRoute => &["hostnames"],
+        ChildKind::NetworkPolicy => &["podSelector"],
         _ => &[],
     }
 }

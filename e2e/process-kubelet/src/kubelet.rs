@@ -23,6 +23,7 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     Error,
+    config_maps::{self, Changes},
     images::ImageMap,
     network::Network,
     node,
@@ -81,7 +82,12 @@ pub async fn run(
         network: Arc::new(network),
         pods: BTreeMap::new(),
         tasks: JoinSet::new(),
+        config_maps: config_maps::changes(),
     };
+    kubelet.tasks.spawn(config_maps::follow(
+        kubelet.client.clone(),
+        kubelet.config_maps.clone(),
+    ));
     let api: Api<Pod> = Api::all(kubelet.client.clone());
     let mut events = watcher(api, watcher::Config::default())
         .default_backoff()
@@ -108,6 +114,7 @@ struct Kubelet {
     /// The pods on this node, by uid.
     pods: BTreeMap<String, watch::Sender<Seen>>,
     tasks: JoinSet<()>,
+    config_maps: Changes,
 }
 
 impl Kubelet {
@@ -155,6 +162,7 @@ impl Kubelet {
                 self.network.clone(),
                 pod,
                 updates,
+                self.config_maps.subscribe(),
             ));
         } else if node.is_none() && pod.metadata.deletion_timestamp.is_none() {
             self.tasks.spawn(bind(

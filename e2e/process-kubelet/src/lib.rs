@@ -21,6 +21,7 @@
 //!   [`Config::max_grace`].
 
 mod command;
+mod config_maps;
 mod container;
 mod env;
 mod images;

@@ -3,13 +3,13 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
 use tokio::{
-    sync::watch,
+    sync::{broadcast, watch},
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -40,6 +40,7 @@ pub(crate) async fn run(
     network: Arc<Network>,
     pod: Pod,
     updates: Updates,
+    config_maps: broadcast::Receiver<ConfigMap>,
 ) {
     let api = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
@@ -53,6 +54,7 @@ pub(crate) async fn run(
         written: None,
         config,
         updates,
+        config_maps,
         pod,
     };
     let uid = worker.uid();
@@ -72,6 +74,7 @@ struct Worker {
     api: Api<Pod>,
     pod: Pod,
     updates: Updates,
+    config_maps: broadcast::Receiver<ConfigMap>,
     views: Arc<watch::Sender<Vec<status::Container>>>,
     started: Timestamp,
     address: Option<Ipv4Addr>,
@@ -131,6 +134,11 @@ impl Worker {
                 changed = self.updates.changed() => {
                     if changed.is_err() {
                         break;
+                    }
+                }
+                changed = self.config_maps.recv() => {
+                    if let Err(said) = cx.volumes.update(changed, &cx.source).await {
+                        tracing::warn!(pod = self.pod.name_any(), said, "updating a volume");
                     }
                 }
                 () = until(refresh_at) => {

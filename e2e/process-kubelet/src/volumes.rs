@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    os::unix::fs::symlink,
     path::{Component, Path, PathBuf},
     time::Duration,
 };
@@ -11,13 +12,14 @@ use k8s_openapi::{
     api::{
         authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
         core::v1::{
-            ConfigMap, Container, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, ServiceAccount,
-            ServiceAccountTokenProjection, Volume,
+            ConfigMap, ConfigMapVolumeSource, Container, DownwardAPIVolumeFile, KeyToPath, Pod,
+            Secret, ServiceAccount, ServiceAccountTokenProjection, Volume,
         },
     },
 };
 use kube::{Api, Client, api::PostParams};
 use serde::de::DeserializeOwned;
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::env::pod_field;
 
@@ -79,6 +81,14 @@ pub(crate) struct Token {
 pub(crate) struct Volumes {
     dirs: BTreeMap<String, PathBuf>,
     pub(crate) tokens: Vec<Token>,
+    config_maps: Vec<ConfigMapVolume>,
+}
+
+/// A ConfigMap that is a volume by itself, which follows it.
+#[derive(Clone, Debug)]
+struct ConfigMapVolume {
+    dir: PathBuf,
+    from: ConfigMapVolumeSource,
 }
 
 /// A folder or file that a container finds at a path of its own.
@@ -120,14 +130,15 @@ impl Volumes {
         source: &Source,
     ) -> Result<(), String> {
         if let Some(from) = &volume.config_map {
-            config_map(
-                &from.name,
-                from.optional,
-                from.items.as_deref(),
-                dir,
-                source,
-            )
-            .await
+            let volume = ConfigMapVolume {
+                dir: dir.to_owned(),
+                from: from.clone(),
+            };
+            if let Some(map) = source.find(&from.name, from.optional).await? {
+                volume.publish(map)?;
+            }
+            self.config_maps.push(volume);
+            Ok(())
         } else if let Some(from) = &volume.secret {
             let name = from.secret_name.as_deref().unwrap_or_default();
             secret(name, from.optional, from.items.as_deref(), dir, source).await
@@ -169,6 +180,33 @@ impl Volumes {
         } else {
             Err("this kind of volume is not supported by this kubelet".to_owned())
         }
+    }
+
+    /// Brings the volumes of a ConfigMap that changed up to date; all of them when changes were missed.
+    pub(crate) async fn update(
+        &self,
+        changed: Result<ConfigMap, RecvError>,
+        source: &Source,
+    ) -> Result<(), String> {
+        match changed {
+            Ok(map) => {
+                let of_map = |volume: &&ConfigMapVolume| {
+                    map.metadata.name.as_deref() == Some(&volume.from.name)
+                        && map.metadata.namespace.as_deref() == Some(&source.namespace)
+                };
+                for volume in self.config_maps.iter().filter(of_map) {
+                    volume.publish(map.clone())?;
+                }
+            }
+            Err(_) => {
+                for volume in &self.config_maps {
+                    if let Some(map) = source.find(&volume.from.name, Some(true)).await? {
+                        volume.publish(map)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The mounts that a container asks for.
@@ -249,16 +287,49 @@ impl Token {
     }
 }
 
-async fn config_map(
-    name: &str,
-    optional: Option<bool>,
-    items: Option<&[KeyToPath]>,
-    dir: &Path,
-    source: &Source,
-) -> Result<(), String> {
-    let Some(map) = source.find::<ConfigMap>(name, optional).await? else {
-        return Ok(());
-    };
+impl ConfigMapVolume {
+    /// Shows what a ConfigMap has now, all of it at once, as the kubelet does: each file is a link into the
+    /// folder `..data`, which is a link itself that is pointed elsewhere.
+    /// <https://github.com/kubernetes/kubernetes/blob/v1.36.3/pkg/volume/util/atomic_writer.go>
+    fn publish(&self, map: ConfigMap) -> Result<(), String> {
+        let failed = |e: std::io::Error| format!("{}: {e}", self.dir.display());
+        let version = map.metadata.resource_version.clone().unwrap_or_default();
+        let (current, fresh) = (self.dir.join("..data"), format!("..{version}"));
+        let before = std::fs::read_link(&current).ok();
+        if before.as_deref() == Some(Path::new(&fresh)) {
+            return Ok(());
+        }
+        let folder = self.dir.join(&fresh);
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        let items = self.from.items.as_deref();
+        write_keys(&keys(map), self.from.optional, items, &folder)?;
+        let link = self.dir.join("..data_tmp");
+        let _ = std::fs::remove_file(&link);
+        symlink(&fresh, &link).map_err(failed)?;
+        std::fs::rename(&link, &current).map_err(failed)?;
+        for entry in std::fs::read_dir(&folder).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let shown = self.dir.join(&name);
+            if shown.symlink_metadata().is_err() {
+                symlink(Path::new("..data").join(&name), shown).map_err(failed)?;
+            }
+        }
+        for entry in std::fs::read_dir(&self.dir).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            // A key that is gone leaves a link to nothing.
+            if path.is_symlink() && !path.exists() {
+                std::fs::remove_file(&path).map_err(failed)?;
+            }
+        }
+        match before {
+            Some(before) => std::fs::remove_dir_all(self.dir.join(before)).map_err(failed),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The keys of a ConfigMap, whichever kind of data they have.
+fn keys(map: ConfigMap) -> BTreeMap<String, Vec<u8>> {
     let text = map
         .data
         .into_iter()
@@ -269,7 +340,20 @@ async fn config_map(
         .into_iter()
         .flatten()
         .map(|(key, value)| (key, value.0));
-    write_keys(&text.chain(binary).collect(), optional, items, dir)
+    text.chain(binary).collect()
+}
+
+async fn config_map(
+    name: &str,
+    optional: Option<bool>,
+    items: Option<&[KeyToPath]>,
+    dir: &Path,
+    source: &Source,
+) -> Result<(), String> {
+    let Some(map) = source.find::<ConfigMap>(name, optional).await? else {
+        return Ok(());
+    };
+    write_keys(&keys(map), optional, items, dir)
 }
 
 async fn secret(
@@ -361,6 +445,54 @@ mod tests {
         assert_eq!(inside(Path::new("/v"), "a/b"), Ok(PathBuf::from("/v/a/b")));
         assert!(inside(Path::new("/v"), "../a").is_err());
         assert!(inside(Path::new("/v"), "/a").is_err());
+    }
+
+    #[test]
+    fn a_config_map_is_shown_anew_at_once() {
+        let dir = std::env::temp_dir().join(format!("process-kubelet-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let volume = ConfigMapVolume {
+            dir: dir.clone(),
+            from: ConfigMapVolumeSource::default(),
+        };
+        let map = |version: &str, data: &[(&str, &str)]| {
+            let data = data.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+            let mut map = ConfigMap {
+                data: Some(data.collect()),
+                ..ConfigMap::default()
+            };
+            map.metadata.resource_version = Some(version.to_owned());
+            map
+        };
+        let shown = || {
+            let entries = std::fs::read_dir(&dir).unwrap();
+            let mut files: Vec<_> = entries
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.is_file())
+                .map(|path| {
+                    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                    (name, std::fs::read_to_string(path).unwrap())
+                })
+                .collect();
+            files.sort();
+            files
+        };
+        let owned = |files: &[(&str, &str)]| {
+            let files = files
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+            files.collect::<Vec<_>>()
+        };
+        for (version, data) in [
+            ("1", &[("a", "1"), ("b", "1")][..]),
+            ("2", &[("a", "2"), ("c", "2")]),
+            ("2", &[("a", "2"), ("c", "2")]),
+            ("3", &[]),
+        ] {
+            volume.publish(map(version, data)).unwrap();
+            assert_eq!(shown(), owned(data), "{version}");
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

@@ -92,11 +92,14 @@ impl Caches {
         let everywhere = vec![Scope::new()];
         let scopes = match config.namespaces.as_slice() {
             [] => everywhere.clone(),
-            namespaces => namespaces.to_vec(),
+            namespaces => namespaces.iter().map(|n| n.as_str().to_owned()).collect(),
         };
-        let configured = config.gateways.iter().filter_map(|gateway| {
-            let provider = Provider::named(&gateway.provider)?;
-            Some(((gateway.namespace.clone(), gateway.name.clone()), provider))
+        let configured = config.gateways.iter().map(|gateway| {
+            let key = (
+                gateway.namespace.as_str().to_owned(),
+                gateway.name.as_str().to_owned(),
+            );
+            (key, gateway.provider.provider())
         });
         Self {
             configured: configured.collect(),

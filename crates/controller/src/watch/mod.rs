@@ -463,7 +463,8 @@ impl Watches {
         }
     }
 
-    fn look_at_all(&self) {
+    /// Has every Model looked at.
+    pub(crate) fn look_at_all(&self) {
         self.look_at(
             self.cx
                 .models

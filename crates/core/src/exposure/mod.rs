@@ -2,6 +2,7 @@
 //!
 //! An [`Exposure`] does not know where it came from, so that another source can come beside annotations.
 
+pub(crate) mod defaults;
 mod value;
 
 use std::collections::BTreeMap;
@@ -9,9 +10,10 @@ use std::fmt;
 
 use kthena_bridge_api::annotation as key;
 
-use crate::config::{Config, FailureMode, ModelHeader};
+use crate::config::{Config, FailureMode, GatewayPattern, ModelHeader};
 
 pub use value::GatewayRef;
+pub(crate) use value::quote;
 
 /// The port on which endpoint pickers speak ext_proc.
 pub const ENDPOINT_PICKER_PORT: u16 = 9002;
@@ -21,6 +23,8 @@ pub const ENDPOINT_PICKER_PORT: u16 = 9002;
 pub struct Exposure {
     /// The Gateways that are named; empty: the only one of the Model's namespace.
     pub gateways: Vec<GatewayRef>,
+    /// The Gateways that the operator allows; empty: all.
+    pub allowed_gateways: Vec<GatewayPattern>,
     /// Host names; empty: every host of the listeners.
     pub hostnames: Vec<String>,
     /// Path prefix, without a slash at its end unless it is `/`.
@@ -126,26 +130,31 @@ impl Exposure {
         }) {
             read.refuse(unknown, value, &value::unknown_key(unknown));
         }
-        let fill = |template: &String| {
+        let fill = |template: &str| {
             template
                 .replace("{namespace}", namespace)
                 .replace("{name}", name)
         };
-        let gateways = read.with_default(key::GATEWAY, config.default_gateway.clone(), |v| {
+        let default_gateway = config
+            .default_gateway
+            .as_ref()
+            .map(|g| g.as_str().to_owned());
+        let gateways = read.with_default(key::GATEWAY, default_gateway, |v| {
             value::gateways(v, namespace)
         });
         let hostnames = read.with_default(
             key::HOSTNAMES,
-            config.hostname_template.as_ref().map(fill),
+            config.hostname_template.as_ref().map(|t| fill(t.as_str())),
             value::hostnames,
         );
         let path = read.with_default(
             key::PATH,
-            config.path_template.as_ref().map(fill),
+            config.path_template.as_ref().map(|t| fill(t.as_str())),
             value::path,
         );
         let exposure = Self {
             gateways: gateways.unwrap_or_default(),
+            allowed_gateways: config.allowed_gateways.clone(),
             hostnames: hostnames.unwrap_or_default(),
             path: path.unwrap_or_else(|| "/".to_owned()),
             match_model: read

@@ -125,12 +125,10 @@ fn a_message_is_short_and_has_no_control_characters() {
 
 #[test]
 fn a_template_that_makes_a_bad_value_is_refused_as_one() {
-    let config = Config {
-        path_template: Some("{namespace}/{name}".to_owned()),
-        ..Config::default()
-    };
+    let config = Config::parse("hostnameTemplate: '{name}.example.com'").unwrap();
     let annotations = BTreeMap::from([(key::EXPOSE.to_owned(), "true".to_owned())]);
-    let invalid = Exposure::parse("a", "b", &annotations, &config).unwrap_err();
+    let too_long = "b".repeat(250);
+    let invalid = Exposure::parse("a", &too_long, &annotations, &config).unwrap_err();
     assert!(
         invalid.to_string().contains("operator's default"),
         "{invalid}"

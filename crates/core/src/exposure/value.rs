@@ -19,7 +19,7 @@ pub struct GatewayRef {
 }
 
 /// For a message: in quotes, control characters escaped, and shortened.
-pub(super) fn quote(value: &str) -> String {
+pub(crate) fn quote(value: &str) -> String {
     const SHOWN: usize = 80;
     let mut text: String = value
         .chars()

@@ -1,6 +1,5 @@
 //! Model names that the engine does not serve, to the one that it serves.
 
-use kthena_bridge_api::child::ChildKind;
 use serde_json::{Value, json};
 
 use super::Input;
@@ -10,10 +9,8 @@ pub(super) fn build(input: &Input<'_>, names: &[String]) -> Value {
         .iter()
         .map(|name| json!({"model": {"type": "Exact", "value": name}}))
         .collect();
-    let mut object = input.head(
-        ChildKind::InferenceModelRewrite,
-        &input.topology.names.model,
-    );
+    let kind = input.config.endpoint_picker.flavour.model_rewrite();
+    let mut object = input.head(kind, &input.topology.names.model);
     object["spec"] = json!({
         "poolRef": input.pool_ref(),
         "rules": [{

@@ -12,6 +12,7 @@ mod http_route;
 mod inference_model_rewrite;
 mod inference_objective;
 mod inference_pool;
+mod network_policy;
 mod role_binding;
 mod service;
 mod service_account;
@@ -43,6 +44,8 @@ pub struct Plan {
     pub missing: Vec<ChildKind>,
     /// Kinds whose objects are neither written nor removed for now.
     pub kept: Vec<ChildKind>,
+    /// Names that clients may send and nothing rewrites, since the endpoint picker is too old to.
+    pub unserved: Vec<String>,
 }
 
 /// An object that should exist.
@@ -94,10 +97,17 @@ pub fn build(
     let mut plan = Plan::default();
     let asks_picker = topology.asks_picker();
     let runs_picker = asks_picker && exposure.endpoint_picker == EndpointPicker::Managed;
-    let rewritten = input.rewritten();
+    let picker = &config.endpoint_picker;
+    let mut rewritten = input.rewritten();
+    if runs_picker && !picker.rewrites_models() {
+        plan.unserved = std::mem::take(&mut rewritten);
+    }
+    if runs_picker && picker.needs_objectives() && !cluster.serves(picker.flavour.objective()) {
+        plan.missing.push(picker.flavour.objective());
+    }
     // Without knowing what the engine serves, a rewrite that exists may still be right.
     if topology.served_names.is_empty() {
-        plan.kept.push(ChildKind::InferenceModelRewrite);
+        plan.kept.push(picker.flavour.model_rewrite());
     }
     for kind in ChildKind::ALL {
         let wanted = match kind {
@@ -106,18 +116,25 @@ pub fn build(
             | ChildKind::ConfigMap
             | ChildKind::Service
             | ChildKind::Deployment => runs_picker,
+            ChildKind::NetworkPolicy => runs_picker && picker.network_policy.enabled,
             ChildKind::InferencePool => true,
             ChildKind::DestinationRule => runs_picker && topology.needs(kind),
             ChildKind::HealthCheckPolicy | ChildKind::GCPBackendPolicy => topology.needs(kind),
-            ChildKind::InferenceObjective => asks_picker && exposure.priority.is_some(),
-            ChildKind::InferenceModelRewrite => asks_picker && !rewritten.is_empty(),
+            ChildKind::InferenceObjective | ChildKind::LlmDInferenceObjective => {
+                asks_picker && exposure.priority.is_some() && kind == picker.flavour.objective()
+            }
+            ChildKind::InferenceModelRewrite | ChildKind::LlmDInferenceModelRewrite => {
+                asks_picker && !rewritten.is_empty() && kind == picker.flavour.model_rewrite()
+            }
             ChildKind::HTTPRoute => topology.activated,
         };
         if !wanted {
             continue;
         }
         if !cluster.serves(kind) {
-            plan.missing.push(kind);
+            if !plan.missing.contains(&kind) {
+                plan.missing.push(kind);
+            }
             continue;
         }
         let object = match kind {
@@ -125,13 +142,18 @@ pub fn build(
             ChildKind::RoleBinding => role_binding::build(&input),
             ChildKind::ConfigMap => config_map::build(&input),
             ChildKind::Service => service::build(&input),
+            ChildKind::NetworkPolicy => network_policy::build(&input),
             ChildKind::InferencePool => inference_pool::build(&input, cluster),
             ChildKind::Deployment => deployment::build(&input, cluster),
             ChildKind::DestinationRule => destination_rule::build(&input),
             ChildKind::HealthCheckPolicy => health_check_policy::build(&input),
             ChildKind::GCPBackendPolicy => gcp_backend_policy::build(&input),
-            ChildKind::InferenceObjective => inference_objective::build(&input),
-            ChildKind::InferenceModelRewrite => inference_model_rewrite::build(&input, &rewritten),
+            ChildKind::InferenceObjective | ChildKind::LlmDInferenceObjective => {
+                inference_objective::build(&input)
+            }
+            ChildKind::InferenceModelRewrite | ChildKind::LlmDInferenceModelRewrite => {
+                inference_model_rewrite::build(&input, &rewritten)
+            }
             ChildKind::HTTPRoute => http_route::build(&input),
         };
         plan.objects.push(Desired::new(kind, object));

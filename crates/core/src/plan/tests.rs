@@ -6,12 +6,22 @@ use crate::provider::{GKE, ISTIO, KTHENA_ROUTER, Provider};
 use kthena_bridge_api::kthena::ModelBooster;
 
 fn plan_of(annotations: &[(&str, &str)], provider: &'static Provider, cluster: &Objects) -> Plan {
+    plan_with("", annotations, provider, cluster)
+}
+
+/// With a configuration file of this text.
+fn plan_with(
+    config: &str,
+    annotations: &[(&str, &str)],
+    provider: &'static Provider,
+    cluster: &Objects,
+) -> Plan {
     let annotations = [("expose", "true"), ("gateway", "inference-gateway")]
         .iter()
         .chain(annotations)
         .map(|(k, v)| (format!("kthena-bridge.io/{k}"), (*v).to_owned()))
         .collect();
-    let config = Config::default();
+    let config = Config::parse(config).unwrap();
     let exposure = Exposure::parse("default", "demo", &annotations, &config)
         .unwrap()
         .unwrap();
@@ -37,10 +47,16 @@ fn object(plan: &Plan, kind: ChildKind) -> &Value {
 #[test]
 fn istio_gets_everything() {
     let plan = plan_of(&[("priority", "-1")], &ISTIO, &Objects::default());
-    let gkes = [ChildKind::HealthCheckPolicy, ChildKind::GCPBackendPolicy];
+    let others = [
+        ChildKind::NetworkPolicy,
+        ChildKind::HealthCheckPolicy,
+        ChildKind::GCPBackendPolicy,
+        ChildKind::LlmDInferenceObjective,
+        ChildKind::LlmDInferenceModelRewrite,
+    ];
     let all: Vec<ChildKind> = ChildKind::ALL
         .into_iter()
-        .filter(|kind| !gkes.contains(kind))
+        .filter(|kind| !others.contains(kind))
         .collect();
     assert_eq!(kinds(&plan), all);
     let objects: Vec<&Value> = plan.objects.iter().map(|o| &o.object).collect();
@@ -176,4 +192,143 @@ fn each_provider_gets_what_it_needs() {
         })
         .collect();
     insta::assert_snapshot!(rows.join("\n"));
+}
+
+fn container(plan: &Plan) -> &Value {
+    &object(plan, ChildKind::Deployment)["spec"]["template"]["spec"]["containers"][0]
+}
+
+fn arguments(plan: &Plan) -> Vec<&str> {
+    let arguments = container(plan)["args"].as_array().unwrap();
+    arguments.iter().filter_map(Value::as_str).collect()
+}
+
+#[test]
+fn the_configuration_shapes_the_picker() {
+    let everything = include_str!("../config/everything.yaml");
+    let plan = plan_with(everything, &[], &ISTIO, &Objects::default());
+    insta::assert_yaml_snapshot!([
+        &object(&plan, ChildKind::ConfigMap)["data"],
+        &object(&plan, ChildKind::RoleBinding)["roleRef"],
+        &object(&plan, ChildKind::NetworkPolicy)["spec"],
+        &object(&plan, ChildKind::Deployment)["spec"],
+    ]);
+}
+
+#[test]
+fn another_configuration_of_the_picker_starts_it_anew() {
+    let hash = |config: &str| {
+        let plan = plan_with(config, &[], &ISTIO, &Objects::default());
+        object(&plan, ChildKind::Deployment)["spec"]["template"]["metadata"]["annotations"].clone()
+    };
+    let before = hash("");
+    assert_eq!(hash("{failureMode: FailClose}"), before);
+    assert_ne!(
+        hash("{endpointPicker: {pluginsConfig: {featureGates: [a]}}}"),
+        before
+    );
+    assert_ne!(hash("{endpointPicker: {flavour: llm-d}}"), before);
+}
+
+#[test]
+fn llm_ds_picker_gets_objects_of_its_own_group() {
+    let llm_d = "{endpointPicker: {flavour: llm-d}}";
+    let plan = plan_with(llm_d, &[("priority", "1")], &ISTIO, &Objects::default());
+    let (objective, rewrite) = (
+        ChildKind::LlmDInferenceObjective,
+        ChildKind::LlmDInferenceModelRewrite,
+    );
+    for kind in [objective, rewrite] {
+        assert_eq!(object(&plan, kind)["apiVersion"], "llm-d.ai/v1alpha2");
+    }
+    for kind in [
+        ChildKind::InferenceObjective,
+        ChildKind::InferenceModelRewrite,
+    ] {
+        assert!(!kinds(&plan).contains(&kind), "{kind}");
+    }
+    assert_eq!(
+        container(&plan)["image"],
+        "ghcr.io/llm-d/llm-d-router-endpoint-picker:v0.9.0"
+    );
+    let file = object(&plan, ChildKind::ConfigMap)["data"]["default-plugins.yaml"].as_str();
+    assert!(
+        file.unwrap().contains("apiVersion: llm-d.ai/v1alpha1"),
+        "{file:?}"
+    );
+    let without = Objects {
+        missing: vec![objective, rewrite],
+        ..Objects::default()
+    };
+    let plan = plan_with(llm_d, &[("priority", "1")], &ISTIO, &without);
+    assert_eq!(plan.missing, [objective, rewrite]);
+}
+
+#[test]
+fn an_old_picker_is_given_what_it_knows() {
+    let of = |version: &str, cluster: &Objects| {
+        let config = format!("{{endpointPicker: {{version: {version}}}}}");
+        plan_with(&config, &[], &ISTIO, cluster)
+    };
+    let has = |plan: &Plan, flag: &str| arguments(plan).iter().any(|a| a.starts_with(flag));
+    for (version, metrics_flags, rewrites) in [
+        ("v1.0.1", false, false),
+        ("v1.1.0", true, false),
+        ("v1.2.1", true, false),
+        ("v1.3.0", true, true),
+        ("v1.5.0", true, true),
+    ] {
+        let plan = of(version, &Objects::default());
+        assert_eq!(has(&plan, "--tracing="), metrics_flags, "{version}");
+        assert_eq!(
+            has(&plan, "--metrics-endpoint-auth="),
+            metrics_flags,
+            "{version}"
+        );
+        let kind = ChildKind::InferenceModelRewrite;
+        assert_eq!(kinds(&plan).contains(&kind), rewrites, "{version}");
+        assert_eq!(plan.unserved.is_empty(), rewrites, "{version}");
+        // Before it could do without it, it ended where this kind was not there.
+        let without = Objects {
+            missing: vec![ChildKind::InferenceObjective],
+            ..Objects::default()
+        };
+        assert_eq!(
+            of(version, &without).missing.is_empty(),
+            rewrites,
+            "{version}"
+        );
+    }
+}
+
+#[test]
+fn of_several_replicas_one_leads() {
+    let plan = plan_with(
+        "{endpointPicker: {replicas: 3}}",
+        &[],
+        &ISTIO,
+        &Objects::default(),
+    );
+    let spec = &object(&plan, ChildKind::Deployment)["spec"];
+    assert_eq!(spec["replicas"], 3);
+    assert!(arguments(&plan).contains(&"--ha-enable-leader-election=true"));
+    for probe in ["liveness", "readiness"] {
+        let service = &container(&plan)[format!("{probe}Probe")]["grpc"]["service"];
+        assert_eq!(service, probe);
+    }
+}
+
+#[test]
+fn a_flag_that_is_given_goes_before_ours() {
+    let plan = plan_with(
+        "{endpointPicker: {args: [--v=4]}}",
+        &[],
+        &ISTIO,
+        &Objects::default(),
+    );
+    let verbosity: Vec<_> = arguments(&plan)
+        .into_iter()
+        .filter(|a| a.starts_with("--v="))
+        .collect();
+    assert_eq!(verbosity, ["--v=4"]);
 }

@@ -56,7 +56,15 @@ pub(super) fn verdict(outcome: Outcome<'_>) -> Verdict {
     if let Some(unknown) = topology.gateways.iter().find_map(|g| g.unknown.as_ref()) {
         return Verdict::new(Reason::NotReadable, unknown.clone());
     }
-    Verdict::new(Reason::Accepted, served_at(exposure, topology))
+    let mut message = served_at(exposure, topology);
+    if !plan.unserved.is_empty() {
+        let _ = write!(
+            message,
+            "; the endpoint picker rewrites no names before v1.3, so {} is not served",
+            plan.unserved.join(", ")
+        );
+    }
+    Verdict::new(Reason::Accepted, message)
 }
 
 /// Where and how the Model is served.

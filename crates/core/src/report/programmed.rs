@@ -41,7 +41,9 @@ pub(super) fn verdict(
         pool: child(ChildKind::InferencePool),
         picker: child(ChildKind::Deployment),
         route: child(ChildKind::HTTPRoute),
-        rewrites: child(ChildKind::InferenceModelRewrite).is_some(),
+        rewrites: ChildKind::ALL
+            .into_iter()
+            .any(|kind| kind.rewrites_models() && child(kind).is_some()),
     };
     let found = live.check(cluster);
     let found = match found {
@@ -173,12 +175,7 @@ impl Live<'_> {
         let Outcome::Applied { plan, topology, .. } = self.outcome else {
             return Ok(());
         };
-        let needed = |kind: ChildKind| {
-            matches!(
-                kind,
-                ChildKind::DestinationRule | ChildKind::InferenceModelRewrite
-            )
-        };
+        let needed = |kind: ChildKind| kind == ChildKind::DestinationRule || kind.rewrites_models();
         let not_installed = plan.missing.iter().find(|kind| needed(**kind));
         let gone =
             |kind: &&ChildKind| needed(**kind) && topology.owner.child(**kind, cluster).is_none();

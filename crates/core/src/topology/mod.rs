@@ -15,6 +15,7 @@ use kthena_bridge_api::kthena::{
 };
 use kube::core::ObjectMeta;
 
+use crate::config::GatewayPattern;
 use crate::exposure::{Exposure, GatewayRef};
 use crate::names::Names;
 use crate::observe::{Child, Cluster, Detail, Route};
@@ -135,7 +136,10 @@ impl Topology {
 
         let gateways = gateways(exposure, &owner, route.as_deref(), cluster)?
             .into_iter()
-            .map(|reference| attached(reference, &owner.namespace, exposure, cluster))
+            .map(|reference| {
+                allow(&reference, &owner.namespace, exposure)?;
+                attached(reference, &owner.namespace, exposure, cluster)
+            })
             .collect::<Result<_, _>>()?;
 
         let activated = route.is_some()
@@ -380,6 +384,28 @@ fn gateways(
             ),
         }),
     }
+}
+
+/// Checks that the operator lets Models of `namespace` onto a Gateway. Before it is looked at: nobody need
+/// know which others there are.
+fn allow(reference: &GatewayRef, namespace: &str, exposure: &Exposure) -> Result<(), NotAccepted> {
+    let allowed = &exposure.allowed_gateways;
+    let fits =
+        |pattern: &GatewayPattern| pattern.fits(&reference.namespace, &reference.name, namespace);
+    if allowed.is_empty() || allowed.iter().any(fits) {
+        return Ok(());
+    }
+    let allowed: Vec<&str> = allowed.iter().map(GatewayPattern::as_str).collect();
+    Err(NotAccepted {
+        reason: Reason::GatewayNotAllowed,
+        message: format!(
+            "the operator's configuration does not allow Gateway {}/{}; allowedGateways has {}: set \
+             kthena-bridge.io/gateway to one of them, or have this one added",
+            reference.namespace,
+            reference.name,
+            allowed.join(", ")
+        ),
+    })
 }
 
 fn attached(

@@ -9,12 +9,18 @@ use crate::observe::{Objects, Pod};
 use crate::provider::{GENERIC, ISTIO};
 
 fn exposure(pairs: &[(&str, &str)]) -> Exposure {
+    exposure_with("", pairs)
+}
+
+/// With a configuration file of this text.
+fn exposure_with(config: &str, pairs: &[(&str, &str)]) -> Exposure {
     let annotations = [("expose", "true")]
         .iter()
         .chain(pairs)
         .map(|(k, v)| (format!("kthena-bridge.io/{k}"), (*v).to_owned()))
         .collect();
-    Exposure::parse("default", "demo", &annotations, &Config::default())
+    let config = Config::parse(config).unwrap();
+    Exposure::parse("default", "demo", &annotations, &config)
         .unwrap()
         .unwrap()
 }
@@ -118,6 +124,36 @@ fn the_only_gateway_is_taken_and_of_two_one_must_be_named() {
     assert!(Topology::of(&exposure(&[("gateway", "second")]), &model, &cluster).is_ok());
     let refused = Topology::of(&exposure(&[("gateway", "third")]), &model, &cluster).unwrap_err();
     assert_eq!(refused.reason, Reason::GatewayNotFound);
+}
+
+#[test]
+fn a_gateway_that_the_operator_does_not_allow_is_refused_whether_it_is_named_or_found() {
+    let model = model(&json!({"backend": {"name": "b"}}));
+    let reason = |allowed: &str, pairs: &[(&str, &str)]| {
+        let exposure = exposure_with(&format!("allowedGateways: [{allowed}]"), pairs);
+        match Topology::of(&exposure, &model, &cluster()) {
+            Ok(_) => None,
+            Err(refused) => {
+                assert!(
+                    refused.reason != Reason::GatewayNotAllowed
+                        || refused.message.contains(allowed),
+                    "{refused}"
+                );
+                Some(refused.reason)
+            }
+        }
+    };
+    let named = [("gateway", "inference-gateway")];
+    for pairs in [&named[..], &[]] {
+        assert_eq!(reason("default/inference-*", pairs), None);
+        assert_eq!(reason("infra/*", pairs), Some(Reason::GatewayNotAllowed));
+    }
+    let elsewhere = [("gateway", "infra/not-there")];
+    assert_eq!(
+        reason("other/*", &elsewhere),
+        Some(Reason::GatewayNotAllowed)
+    );
+    assert_eq!(reason("infra/*", &elsewhere), Some(Reason::GatewayNotFound));
 }
 
 #[test]

@@ -24,6 +24,9 @@ fn edit(kind: ChildKind, object: &DynamicObject) -> Value {
         ChildKind::Service => {
             json!([{"op": "add", "path": "/spec/selector/another", "value": "label"}])
         }
+        ChildKind::NetworkPolicy => {
+            json!([{"op": "add", "path": "/spec/podSelector/matchLabels/another", "value": "label"}])
+        }
         ChildKind::InferencePool => {
             json!([{"op": "add", "path": "/spec/selector/matchLabels/another", "value": "label"}])
         }
@@ -34,10 +37,10 @@ fn edit(kind: ChildKind, object: &DynamicObject) -> Value {
         ChildKind::DestinationRule => {
             json!([{"op": "replace", "path": "/spec/host", "value": "elsewhere"}])
         }
-        ChildKind::InferenceObjective => {
+        ChildKind::InferenceObjective | ChildKind::LlmDInferenceObjective => {
             json!([{"op": "replace", "path": "/spec/priority", "value": 9}])
         }
-        ChildKind::InferenceModelRewrite => {
+        ChildKind::InferenceModelRewrite | ChildKind::LlmDInferenceModelRewrite => {
             json!([{"op": "replace", "path": "/spec/rules/0/targets/0/modelRewrite", "value": "x"}])
         }
         ChildKind::HTTPRoute => {
@@ -71,14 +74,16 @@ async fn every_object_that_is_edited_stripped_or_deleted_is_repaired() {
         .unwrap();
     let before = essences(&model).await.unwrap();
     let kinds: Vec<ChildKind> = before.iter().map(|(kind, _)| *kind).collect();
-    let gke = |kind: &ChildKind| kind.group() == "networking.gke.io";
+    let elsewhere = |kind: &ChildKind| {
+        ["networking.gke.io", "llm-d.ai", "networking.k8s.io"].contains(&kind.group())
+    };
     let all: Vec<ChildKind> = ChildKind::ALL
         .into_iter()
-        .filter(|kind| !gke(kind))
+        .filter(|kind| !elsewhere(kind))
         .collect();
     assert_eq!(
         kinds, all,
-        "a Model on Istio with a priority has every kind but GKE's"
+        "a Model on Istio with a priority has every kind but GKE's, llm-d's and the NetworkPolicy"
     );
 
     let children = model.children().await.unwrap();

@@ -1,0 +1,63 @@
+//! The operator's log.
+
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use kthena_bridge_core::{Config, config};
+use tokio::sync::watch;
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl From<config::LogFormat> for LogFormat {
+    fn from(format: config::LogFormat) -> Self {
+        match format {
+            config::LogFormat::Text => Self::Text,
+            config::LogFormat::Json => Self::Json,
+        }
+    }
+}
+
+/// What is logged, which may change.
+pub(crate) type Filter = reload::Handle<EnvFilter, Registry>;
+
+/// Begins to log to standard error.
+///
+/// # Errors
+/// When `level` is no level, and no list of target=level.
+pub(crate) fn start(level: &str, format: LogFormat) -> Result<Filter, ParseError> {
+    let (filter, handle) = reload::Layer::new(EnvFilter::try_new(level)?);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .init();
+    Ok(handle)
+}
+
+/// Logs what the configuration says, each time that it changes.
+pub(crate) async fn follow(mut configuration: watch::Receiver<Arc<Config>>, filter: Filter) {
+    while configuration.changed().await.is_ok() {
+        let level = configuration.borrow_and_update().log_level.clone();
+        let taken_over = EnvFilter::try_new(level.as_str())
+            .map_err(|e| e.to_string())
+            .and_then(|new| filter.reload(new).map_err(|e| e.to_string()));
+        if let Err(problem) = taken_over {
+            tracing::error!(%level, %problem, "field logLevel: the level before it stays");
+        }
+    }
+}
