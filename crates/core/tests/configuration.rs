@@ -105,9 +105,15 @@ fn the_document_has_every_field_as_it_is() {
         std::fs::write(FILE, format!("{before}{BEGIN}{wanted}{END}{after}")).unwrap();
         return;
     }
-    assert_eq!(
-        is, wanted,
-        "docs/configuration.md is out of date; run: make docs"
+    let differs: Vec<_> = is
+        .lines()
+        .zip(wanted.lines())
+        .filter(|(a, b)| a != b)
+        .collect();
+    assert!(
+        is == wanted,
+        "docs/configuration.md is out of date; run: make docs\n{:#?}",
+        differs.first()
     );
 }
 

@@ -1,5 +1,6 @@
 //! Against what a real Istio wrote.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kthena_bridge_api::gateway::{Gateway, GatewayClass, GatewayClassSpec};
@@ -269,6 +270,39 @@ fn a_port_that_the_ready_pods_do_not_serve_is_named() {
     assert_eq!(told.reason, Reason::PortNotServed);
     assert!(
         told.message.contains("port 8000") && told.message.contains("8001, 8002"),
+        "{}",
+        told.message
+    );
+}
+
+#[test]
+fn names_that_an_old_picker_does_not_rewrite_are_told() {
+    let config = Config::parse("{endpointPicker: {version: v1.2.1}}").unwrap();
+    let mut exposed = BTreeMap::from([("kthena-bridge.io/expose".to_owned(), "true".to_owned())]);
+    exposed.insert(
+        "kthena-bridge.io/gateway".to_owned(),
+        "inference-gateway".to_owned(),
+    );
+    let exposure = Exposure::parse("default", "demo", &exposed, &config)
+        .unwrap()
+        .unwrap();
+    let cluster = cluster(&recorded!("ok"), true);
+    let model = model(&active());
+    let mut topology =
+        crate::Topology::offline(&exposure, &model, &cluster, &crate::provider::ISTIO).unwrap();
+    topology.served_names = vec!["served".to_owned()];
+    let plan = plan::build(&exposure, &topology, &config, &cluster);
+    let outcome = Outcome::Applied {
+        exposure: &exposure,
+        topology: &topology,
+        plan: &plan,
+        failures: &[],
+    };
+    let told = self::conditions(&model, outcome, &cluster, SOON.parse().unwrap()).accepted;
+    assert_eq!(told.reason, Reason::Accepted);
+    assert!(
+        told.message
+            .contains("rewrites no names before v1.3, so demo is not served"),
         "{}",
         told.message
     );

@@ -1,0 +1,162 @@
+//! A file that changes.
+
+use std::cell::{Cell, RefCell};
+use std::time::Instant;
+
+use testbed::is_ready;
+
+use super::*;
+
+/// The operator's pod: its name and address, and how often it was started.
+async fn operator(bed: &TestBed) -> (String, String, i32) {
+    let label = "app.kubernetes.io/name=kthena-bridge";
+    let pod = pods(bed, OPERATOR_NAMESPACE, label)
+        .await
+        .unwrap()
+        .remove(0);
+    assert!(is_ready(&pod), "{:?}", pod.status);
+    let status = pod.status.unwrap();
+    let restarts = status.container_statuses.unwrap()[0].restart_count;
+    (pod.metadata.name.unwrap(), status.pod_ip.unwrap(), restarts)
+}
+
+/// A metric of the operator.
+async fn metric(bed: &TestBed, name: &str) -> Result<String, String> {
+    let (_, address, _) = operator(bed).await;
+    let metrics = bed.get(&format!("http://{address}:8080/metrics")).await?;
+    let value = |line: &str| Some(line.strip_prefix(name)?.trim().to_owned());
+    let found = metrics.body.lines().find_map(value);
+    Ok(found.unwrap_or_else(|| "0".to_owned()))
+}
+
+async fn wait_for_metric(bed: &TestBed, name: &str, value: &str) {
+    let looked = bed.wait_for(format!("{name} is {value}"), LIMIT, async || {
+        let is = metric(bed, name).await?;
+        if is == value { Ok(()) } else { Err(is) }
+    });
+    looked.await.unwrap();
+}
+
+const VALID: &str = "kthena_bridge_config_last_reload_successful";
+
+#[tokio::test]
+async fn a_change_is_taken_over_and_one_that_cannot_be_used_is_told() {
+    let bed = bed("{}").await;
+    let namespace = bed.namespace("file").await.unwrap();
+    let gateway = namespace.gateway("inference-gateway").await.unwrap();
+    let model = namespace.model("demo").await.unwrap();
+    model.expose("inference-gateway", &[]).await.unwrap();
+    wait_for_answer(&bed, gateway, "").await;
+    let before = operator(&bed).await;
+
+    // What does not start the picker anew interrupts nothing.
+    let (done, asked, failed) = (Cell::new(false), Cell::new(0), RefCell::new(Vec::new()));
+    let requests = async {
+        while !done.get() {
+            asked.set(asked.get() + 1);
+            match ask(&bed, gateway, "", "demo").await {
+                Ok(answer) if answer.status == 200 => {}
+                other => failed.borrow_mut().push(format!("{other:?}")),
+            }
+        }
+    };
+    let steps = async {
+        let began = Instant::now();
+        configure(&bed, "{failureMode: FailClose, concurrency: 3}").await;
+        wait_for_child(&bed, &model, ChildKind::InferencePool, "demo", |pool| {
+            pool["spec"]["endpointPickerRef"]["failureMode"] == "FailClose"
+        })
+        .await;
+        done.set(true);
+        began.elapsed()
+    };
+    let (took, ()) = tokio::join!(steps, requests);
+    let (asked, failed) = (asked.get(), failed.into_inner());
+    assert_eq!(failed, Vec::<String>::new(), "of {asked}");
+    assert!(asked > 0);
+    eprintln!("the pool followed the ConfigMap after {took:?}, and {asked} requests were answered");
+    let log = || bed.container_log(OPERATOR_NAMESPACE, &before.0, OPERATOR);
+    assert!(
+        log().contains("a change needs a restart") && log().contains("concurrency"),
+        "{}",
+        log()
+    );
+
+    // One that cannot be used changes nothing, and can be seen.
+    configure(
+        &bed,
+        "{failureMode: FailOpen, endpointPicker: {replicas: none}}",
+    )
+    .await;
+    wait_for_metric(&bed, VALID, "0").await;
+    wait_for_metric(
+        &bed,
+        "kthena_bridge_config_reloads_total{result=\"invalid\"}",
+        "1",
+    )
+    .await;
+    assert!(log().contains("field endpointPicker.replicas"), "{}", log());
+    wait_for_child(&bed, &model, ChildKind::InferencePool, "demo", |pool| {
+        pool["spec"]["endpointPickerRef"]["failureMode"] == "FailClose"
+    })
+    .await;
+    assert_eq!(
+        operator(&bed).await,
+        before,
+        "it is ready, and was not restarted"
+    );
+    wait_for_answer(&bed, gateway, "").await;
+
+    // Mended, it is taken over as a whole.
+    let mended = "{failureMode: FailOpen, pathTemplate: '/m/{name}', endpointPicker: \
+                  {resources: {requests: {cpu: 0.2}, limits: {memory: 1024Mi}}, args: [--v=2], \
+                  networkPolicy: {enabled: true}}}";
+    configure(&bed, mended).await;
+    wait_for_metric(&bed, VALID, "1").await;
+    wait_for_child(&bed, &model, ChildKind::Deployment, "demo-epp", |picker| {
+        let container = &picker["spec"]["template"]["spec"]["containers"][0];
+        container["resources"] == json!({"requests": {"cpu": "200m"}, "limits": {"memory": "1Gi"}})
+            && container["args"].to_string().contains("--v=2")
+    })
+    .await;
+    wait_for_child(
+        &bed,
+        &model,
+        ChildKind::NetworkPolicy,
+        "demo-epp",
+        |policy| policy["metadata"]["ownerReferences"][0]["name"] == "demo",
+    )
+    .await;
+    wait_for_answer(&bed, gateway, "/m/demo").await;
+    model
+        .wait_for_condition("Programmed", "True")
+        .await
+        .unwrap();
+
+    // What is no longer configured goes.
+    configure(&bed, "allowedGateways: [elsewhere/*]").await;
+    let refused = model
+        .wait_for_reason("Accepted", "GatewayNotAllowed")
+        .await
+        .unwrap();
+    assert!(
+        refused.message.contains("elsewhere/*"),
+        "{}",
+        refused.message
+    );
+    wait_for_answer(&bed, gateway, "/m/demo").await;
+    configure(&bed, "{}").await;
+    wait_for_answer(&bed, gateway, "").await;
+    model
+        .wait_for_condition("Programmed", "True")
+        .await
+        .unwrap();
+    let looked = bed.wait_for("the NetworkPolicy is gone", LIMIT, async || {
+        match model.child(ChildKind::NetworkPolicy, "demo-epp").await? {
+            None => Ok(()),
+            Some(policy) => Err(format!("{policy:#?}")),
+        }
+    });
+    looked.await.unwrap();
+    assert_eq!(operator(&bed).await, before, "it was not restarted");
+}
