@@ -8,7 +8,7 @@ use kthena_bridge_core::config::Config;
 use kube::Client;
 use kube::api::GetParams;
 use kube::core::Request;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use testbed::{TestBed, documents, tool};
 
 use crate::template::{EVERYTHING, configuration_of, manifests};
@@ -63,10 +63,7 @@ const MATRIX: [(&str, &str); 18] = [
 
 /// Each of all values without the others.
 fn each_alone() -> impl Iterator<Item = (String, String)> {
-    let everything: Value = serde_yaml::from_str(EVERYTHING).unwrap();
-    let Value::Object(everything) = everything else {
-        panic!("everything.yaml is no map");
-    };
+    let everything: Map<String, Value> = serde_yaml::from_str(EVERYTHING).unwrap();
     everything
         .into_iter()
         // A mount is of one of the volumes.

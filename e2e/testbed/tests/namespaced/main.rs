@@ -103,7 +103,7 @@ async fn an_operator_of_one_namespace_asks_for_nothing_elsewhere() {
     let requests = bed.audit().unwrap();
     let refused: Vec<_> = requests.iter().filter(|r| r.code == 403).collect();
     assert!(refused.is_empty(), "{refused:?}");
-    assert!(requests.iter().any(|r| r.writes()));
+    assert!(requests.iter().any(testbed::audit::Request::writes));
 
     // What serves does not need the operator.
     helm.run(&[&["uninstall", OPERATOR, "--wait"][..], &release].concat())
