@@ -12,8 +12,8 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 use testbed::{Answer, Helm, Model, OPERATOR, OPERATOR_NAMESPACE, TestBed, is_ready};
 
-use crate::chart;
 use crate::metrics::asked_for;
+use crate::{RELEASE, chart};
 
 const LIMIT: Duration = Duration::from_secs(40);
 /// The requests that go through the Gateway while the operator is upgraded and uninstalled.
@@ -240,6 +240,7 @@ async fn install_again(bed: &TestBed, packed: &Packed) {
 
 #[tokio::test]
 async fn install_upgrade_and_uninstall_interrupt_nothing() {
+    let _release = RELEASE.lock().await;
     let bed = TestBed::shared().unwrap();
     let packed = Packed::new(bed).await;
     packed.install(OPERATOR_NAMESPACE, &WAIT).await.unwrap();

@@ -1,0 +1,130 @@
+//! The chart with `watchNamespaces`: an operator that has rights in these namespaces only. In a test binary of
+//! its own, since every request of the bed's operator is looked at.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of tests, which Clippy does not see as tests"
+)]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use kthena_bridge_api::child::ChildKind;
+use serde_json::{Value, json};
+use testbed::audit::Request;
+use testbed::{Answer, Model, OPERATOR, OPERATOR_NAMESPACE, TestBed, chart};
+
+const LIMIT: Duration = Duration::from_secs(40);
+const PICKERS_ROLE: &str = "kthena-bridge-endpoint-picker";
+
+async fn ask(bed: &TestBed, address: std::net::Ipv4Addr) -> Result<Answer, String> {
+    // The engine does not serve this name: only the endpoint picker makes it one that it does.
+    let question = json!({"model": "demo", "messages": [{"role": "user", "content": "Hi"}]});
+    let url = format!("http://{address}/v1/chat/completions");
+    let answer = bed.post(&url, &[], &question).await?;
+    if answer.status == 200 {
+        Ok(answer)
+    } else {
+        Err(format!("{answer:?}"))
+    }
+}
+
+/// The types of a Model's conditions.
+async fn conditions(model: &Model<'_>) -> Vec<String> {
+    let object = serde_json::to_value(model.get().await.unwrap()).unwrap();
+    let conditions = object["status"]["conditions"].as_array();
+    let types = conditions.into_iter().flatten().map(|c| &c["type"]);
+    types.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// What the operators ask for outside of a namespace. Discovery, which everybody may ask, is about no resource.
+fn outside(bed: &TestBed, namespace: &str) -> Vec<Request> {
+    let mut requests = bed.audit().unwrap();
+    requests.retain(|request| !request.resource.is_empty() && request.namespace != namespace);
+    requests
+}
+
+#[tokio::test]
+async fn an_operator_of_one_namespace_asks_for_nothing_elsewhere() {
+    let bed = TestBed::shared().unwrap();
+    let team = bed.namespace("team").await.unwrap();
+    let other = bed.namespace("other").await.unwrap();
+    let address = team.gateway("inference-gateway").await.unwrap();
+    other.gateway("inference-gateway").await.unwrap();
+
+    let helm = bed.helm();
+    let values = json!({
+        "replicas": 2,
+        "watchNamespaces": [team.name()],
+        "config": {"gateways": [
+            {"namespace": team.name(), "name": "inference-gateway", "provider": "istio"},
+        ]},
+    });
+    let file = bed.dir().join("namespaced.values.yaml");
+    std::fs::write(&file, values.to_string()).unwrap();
+    let chart = chart();
+    let release = ["--namespace", OPERATOR_NAMESPACE];
+    let install = [
+        "install",
+        OPERATOR,
+        chart.to_str().unwrap(),
+        "--create-namespace",
+        "--values",
+        file.to_str().unwrap(),
+        "--wait",
+        "--timeout",
+        "60s",
+    ];
+    helm.run(&[&install[..], &release].concat()).await.unwrap();
+
+    // That of the other namespace is asked for first.
+    let elsewhere = other.model("demo").await.unwrap();
+    let exposed = [
+        ("expose", Some("true")),
+        ("gateway", Some("inference-gateway")),
+    ];
+    elsewhere.annotate(&exposed).await.unwrap();
+    elsewhere
+        .wait_for_condition("Active", "True")
+        .await
+        .unwrap();
+    let model = team.model("demo").await.unwrap();
+    model.expose("inference-gateway", &[]).await.unwrap();
+    bed.wait_for("the Model answers", LIMIT, async || ask(bed, address).await)
+        .await
+        .unwrap();
+    let binding = model.child(ChildKind::RoleBinding, "demo-epp").await;
+    let binding = binding.unwrap().unwrap();
+    assert_eq!(binding.data["roleRef"]["kind"], "Role");
+    assert_eq!(binding.data["roleRef"]["name"], PICKERS_ROLE);
+
+    let found = elsewhere.children().await.unwrap();
+    assert!(found.is_empty(), "{found:?}");
+    let found = conditions(&elsewhere).await;
+    assert!(!found.contains(&"Accepted".to_owned()), "{found:?}");
+    // The Lease is created and renewed, and that is all that is asked for elsewhere.
+    let leases: BTreeSet<String> = ["create", "get", "update"].map(str::to_owned).into();
+    let looked = bed.wait_for("the Lease is renewed", LIMIT, async || {
+        let outside = outside(bed, team.name());
+        let verbs: BTreeSet<String> = outside.iter().map(|r| r.verb.clone()).collect();
+        if verbs == leases {
+            Ok(outside)
+        } else {
+            Err(format!("{outside:?}"))
+        }
+    });
+    for request in looked.await.unwrap() {
+        assert_eq!(request.group, "coordination.k8s.io", "{request:?}");
+        assert_eq!(request.resource, "leases", "{request:?}");
+        assert_eq!(request.namespace, OPERATOR_NAMESPACE, "{request:?}");
+    }
+    let requests = bed.audit().unwrap();
+    let refused: Vec<_> = requests.iter().filter(|r| r.code == 403).collect();
+    assert!(refused.is_empty(), "{refused:?}");
+
+    // What serves does not need the operator.
+    helm.run(&[&["uninstall", OPERATOR, "--wait"][..], &release].concat())
+        .await
+        .unwrap();
+    ask(bed, address).await.unwrap();
+}
