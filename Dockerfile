@@ -7,8 +7,13 @@
 #   docker buildx build --build-arg SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) \
 #     --output type=image,name=registry.example.com/kthena-bridge:v0.1.0,rewrite-timestamp=true,push=true .
 #
-# For other processors, add --platform=linux/amd64,linux/arm64: each is built on a machine, or an emulation, of its own
-# kind. On a machine with a cross-compiler for the C files of ring, `make image-binary TARGET=...` is quicker.
+# For several processors, add --platform=linux/amd64,linux/arm64: each is built on a machine, or an emulation, of its
+# kind. Quicker than an emulation is to cross-compile; on Debian, with clang and with rust-lld of Rust's own folders:
+#
+#   CC_aarch64_unknown_linux_musl=clang CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld \
+#     make image-binary TARGET=aarch64-unknown-linux-musl
+#
+# `make test-image-binary` tests the binary. Nothing tests this file.
 
 # In step with rust-toolchain.toml. For builds to be the same, append the digest (@sha256:...) that you verified.
 FROM rust:1.95.0-bookworm AS build

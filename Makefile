@@ -72,7 +72,7 @@ image-binary: ## The binary of the container image, as the Dockerfile builds it:
 	cp target/$(image_target)/release/kthena-bridge target/image/
 
 .PHONY: test-image-binary
-test-image-binary: prerequisites image-binary ## Check that the image's binary needs nothing beside it, and run the operator's tests with it.
+test-image-binary: prerequisites image-binary ## Check that the image's binary needs nothing beside it, and run the operator's tests with it. ONLY=part of a name.
 	binary=$(CURDIR)/target/image/kthena-bridge
 	empty=$$(mktemp -d)
 	trap 'rm -r "$$empty"' EXIT

@@ -253,6 +253,16 @@ fn an_exposed_model_is_judged_by_ours() {
             Health::Progressing,
         ),
         (
+            "the other half",
+            exposed(1, &[active(), programmed()]),
+            Health::Progressing,
+        ),
+        (
+            "half, and refused",
+            exposed(1, &[active(), ours(Reason::RouteConflict)]),
+            Health::Progressing,
+        ),
+        (
             "no pod, and Kthena is at work",
             exposed(
                 1,
