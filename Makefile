@@ -5,6 +5,9 @@ SHELL := bash
 # Real components of the test bed are built once, outside of the checkout.
 cache := $(or $(KTHENA_BRIDGE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kthena-bridge)
 cargo_deny := 0.20.2
+cargo_auditable := 0.7.7
+# The container image's binary is for this machine unless TARGET says otherwise.
+image_target := $(or $(TARGET),$(shell uname -m)-unknown-linux-musl)
 
 .PHONY: help
 help: ## What there is.
@@ -59,6 +62,38 @@ bench: prerequisites ## Measure how long it takes from the annotation to the HTT
 .PHONY: generate
 generate: ## Write what is made from something else: the schema of the chart's values, and the tables in its README.
 	REGENERATE=1 cargo test --package testbed --test chart generated -- --test-threads=1
+
+# cargo-auditable puts the list of the crates that the binary is made of into it. Neither the checkout's folder nor
+# Cargo's home shows in the bytes. The path of cargo-auditable does, since Cargo makes it a part of the crates' hashes:
+# to compare with the image's binary, build with KTHENA_BRIDGE_CACHE=/root/.cache/kthena-bridge, as there.
+.PHONY: image-binary
+image-binary: ## The binary of the container image, as the Dockerfile builds it: target/image/kthena-bridge, static. TARGET=another musl target.
+	tool=$(cache)/tools/cargo-auditable-$(cargo_auditable)
+	test -x $$tool/bin/cargo-auditable || cargo install cargo-auditable --version $(cargo_auditable) --locked --root $$tool
+	rustup target add $(image_target)
+	cargo fetch --locked --target $(image_target)
+	flags=(--remap-path-prefix=$(CURDIR)=/kthena-bridge)
+	for sources in "$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/*; do flags+=(--remap-path-prefix="$$sources"=/cargo); done
+	commit=$$(rustc -vV | sed -n 's/^commit-hash: //p')
+	flags+=(--remap-path-prefix="$$(rustc --print sysroot)/lib/rustlib/src/rust=/rustc/$$commit")
+	IFS=$$'\x1f'
+	CARGO_ENCODED_RUSTFLAGS="$${flags[*]}" PATH="$$tool/bin:$$PATH" \
+	  cargo auditable build --locked --release --package kthena-bridge --target $(image_target) --target-dir target
+	mkdir -p target/image
+	cp target/$(image_target)/release/kthena-bridge target/image/
+
+.PHONY: test-image-binary
+test-image-binary: prerequisites image-binary ## Check that the image's binary needs nothing beside it, and run the operator's tests with it. ONLY=part of a name.
+	binary=$(CURDIR)/target/image/kthena-bridge
+	empty=$$(mktemp -d)
+	trap 'rm -r "$$empty"' EXIT
+	cp "$$binary" "$$empty/"
+	unshare --user --map-root-user --root="$$empty" /kthena-bridge --version
+	if grep -qF -e "$(CURDIR)" -e "$$HOME" "$$binary"; then echo "$$binary has paths of this machine in it" >&2; exit 1; fi
+	parts=$$(e2e/parts/fetch)
+	cargo build --workspace --bins
+	cargo test --package testbed --test operator --no-run
+	KTHENA_BRIDGE_BINARY=$$binary KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox cargo test --package testbed --test operator --offline $(ONLY)
 
 .PHONY: deny
 deny: ## Check the dependencies: bans, licences, sources.

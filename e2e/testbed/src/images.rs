@@ -12,6 +12,10 @@ const SERVER: &str = "vllm.entrypoints.openai.api_server";
 /// What Kthena starts the Ray workers of a model of several pods by.
 const WORKER: &str = "multi-node-serving.sh worker";
 
+/// Names the operator's binary where it is not the one that Cargo built for the tests, such as that of the
+/// container image.
+const OPERATOR_BINARY: &str = "KTHENA_BRIDGE_BINARY";
+
 /// The folder in which Cargo puts this workspace's binaries: that of the test binary's folder `deps`.
 pub(crate) fn built_binaries() -> Result<PathBuf> {
     let own = std::env::current_exe().context(|| "finding the workspace's binaries".to_owned())?;
@@ -32,13 +36,15 @@ pub(crate) fn known(parts: &Path, built: &Path) -> Vec<ImageMap> {
         sets_pod_name: true,
         ..ImageMap::as_given(image, built.join("sim-vllm"))
     };
+    let operator = std::env::var_os(OPERATOR_BINARY)
+        .map_or_else(|| built.join("kthena-bridge"), PathBuf::from);
     vec![
         ImageMap::as_given(
             "registry.k8s.io/gateway-api-inference-extension/epp:*",
             parts.join("epp"),
         ),
         ImageMap::as_given("*kthena-router:*", parts.join("kthena-router")),
-        ImageMap::as_given("*kthena-bridge:*", built.join("kthena-bridge")),
+        ImageMap::as_given("*kthena-bridge:*", operator),
         ImageMap {
             container: "runtime".to_owned(),
             ..sim("*/runtime:*", runtime)

@@ -47,13 +47,15 @@ impl<'a> Namespace<'a> {
     /// A Model from a manifest.
     pub async fn model_from(&self, manifest: &Value) -> Result<Model<'a>> {
         self.apply(&manifest.to_string()).await?;
+        self.model_named(manifest["metadata"]["name"].as_str().unwrap_or_default())
+    }
+
+    /// A Model that somebody else applies.
+    pub fn model_named(&self, name: &str) -> Result<Model<'a>> {
         Ok(Model {
             bed: self.bed(),
             namespace: self.name().to_owned(),
-            name: manifest["metadata"]["name"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned(),
+            name: name.to_owned(),
             api: Api::namespaced(self.bed().client()?, self.name()),
         })
     }
