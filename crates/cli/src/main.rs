@@ -1,5 +1,6 @@
 //! `kthena-bridge`: exposes Kthena Models through the cluster's Gateway.
 
+mod cluster;
 mod config;
 mod input;
 mod render;
