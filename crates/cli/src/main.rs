@@ -2,9 +2,14 @@
 
 mod cluster;
 mod config;
+mod desired;
+mod diff;
 mod input;
+mod observe;
+mod output;
 mod render;
 mod run;
+mod status;
 
 use std::process::ExitCode;
 
@@ -24,6 +29,10 @@ enum Command {
     Run(run::Arguments),
     /// Print the objects that a Model would be exposed with. Needs no cluster.
     Render(render::Arguments),
+    /// Compare the objects of Models with those that the operator would write now.
+    Diff(diff::Arguments),
+    /// Show the exposed Models: where they answer, and how they fare.
+    Status(status::Arguments),
 }
 
 /// The input cannot be used; clap uses the same code for arguments.
@@ -44,6 +53,14 @@ fn main() -> ExitCode {
         },
         Command::Render(arguments) => match render::run(&arguments) {
             Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
+        },
+        Command::Diff(arguments) => match diff::run(&arguments) {
+            Ok(code) => code,
+            Err(error) => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
+        },
+        Command::Status(arguments) => match status::run(&arguments) {
+            Ok(code) => code,
             Err(error) => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
         },
     }
