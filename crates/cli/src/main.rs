@@ -10,6 +10,7 @@ mod output;
 mod render;
 mod run;
 mod status;
+mod tree;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,8 @@ enum Command {
     Diff(diff::Arguments),
     /// Show the exposed Models: where they answer, and how they fare.
     Status(status::Arguments),
+    /// Show everything of a Model, from it to its pods, with the conditions of each.
+    Tree(tree::Arguments),
 }
 
 /// The input cannot be used; clap uses the same code for arguments.
@@ -60,6 +63,10 @@ fn main() -> ExitCode {
             Err(error) => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
         },
         Command::Status(arguments) => match status::run(&arguments) {
+            Ok(code) => code,
+            Err(error) => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
+        },
+        Command::Tree(arguments) => match tree::run(&arguments) {
             Ok(code) => code,
             Err(error) => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
         },
