@@ -4,6 +4,8 @@ mod cluster;
 mod config;
 mod desired;
 mod diff;
+#[cfg(test)]
+mod fixture;
 mod input;
 mod observe;
 mod output;
