@@ -1,10 +1,19 @@
 //! `kthena-bridge`: exposes Kthena Models through the cluster's Gateway.
 
+mod cluster;
 mod config;
+mod desired;
+mod diff;
+#[cfg(test)]
+mod fixture;
 mod input;
 mod log;
+mod observe;
+mod output;
 mod render;
 mod run;
+mod status;
+mod tree;
 
 use std::process::ExitCode;
 
@@ -27,6 +36,12 @@ enum Command {
     /// Print the JSON Schema of the operator's configuration file.
     #[command(hide = true)]
     ConfigSchema,
+    /// Compare the objects of Models with those that the operator would write now.
+    Diff(diff::Arguments),
+    /// Show the exposed Models: where they answer, and how they fare.
+    Status(status::Arguments),
+    /// Show everything of a Model, from it to its pods, with the conditions of each.
+    Tree(tree::Arguments),
 }
 
 /// The input cannot be used; clap uses the same code for arguments.
@@ -51,6 +66,18 @@ fn main() -> ExitCode {
         },
         Command::Render(arguments) => match render::run(&arguments) {
             Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
+        },
+        Command::Diff(arguments) => match diff::run(&arguments) {
+            Ok(code) => code,
+            Err(error) => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
+        },
+        Command::Status(arguments) => match status::run(&arguments) {
+            Ok(code) => code,
+            Err(error) => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
+        },
+        Command::Tree(arguments) => match tree::run(&arguments) {
+            Ok(code) => code,
             Err(error) => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
         },
     }

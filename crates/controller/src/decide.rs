@@ -8,7 +8,7 @@ use kthena_bridge_api::kthena::{LABEL_SERVING, ModelBooster};
 use kthena_bridge_core::exposure::{EndpointPicker, InvalidAnnotations};
 use kthena_bridge_core::observe::{Cluster, Detail};
 use kthena_bridge_core::topology::{NotAccepted, Owner};
-use kthena_bridge_core::{Config, Exposure, Topology, plan};
+use kthena_bridge_core::{Ask, Config, Exposure, Topology, ask};
 use kube::runtime::reflector::ObjectRef;
 
 use crate::context::Context;
@@ -40,33 +40,22 @@ pub(crate) struct Served {
 
 /// Decides, and takes what the Model's route asks for.
 pub(crate) fn decide(model: &ModelBooster, cx: &Context) -> Decision {
-    // The objects go with it, by their owner references.
-    if model.metadata.deletion_timestamp.is_some() {
-        return Decision::Wait;
-    }
-    let owner = Owner::of(&model.metadata);
-    let annotations = model.metadata.annotations.clone().unwrap_or_default();
     let config = cx.config();
-    let parsed = Exposure::parse(&owner.namespace, &owner.name, &annotations, &config);
-    let Some(parsed) = parsed.transpose() else {
-        return Decision::Withdraw;
+    let asked = match Ask::of(model, &config) {
+        Ask::Wait => return Decision::Wait,
+        Ask::Nothing => return Decision::Withdraw,
+        Ask::Invalid(invalid) => Err(invalid),
+        Ask::Exposure(exposure) => Ok(*exposure),
     };
-    // Kthena writes its first condition only while there is none at all.
-    if model
-        .status
-        .as_ref()
-        .is_none_or(|status| status.conditions.is_empty())
-    {
-        return Decision::Wait;
-    }
+    let owner = Owner::of(&model.metadata);
     let object = ObjectRef::from_obj(model);
     // Before anything is looked at, so that no change is missed between.
-    let topics = topics(&owner, parsed.as_ref().ok(), cx);
+    let topics = topics(&owner, asked.as_ref().ok(), cx);
     if topics.iter().any(|t| matches!(t, Topic::Endpoints(..))) {
         cx.look_at_endpoints();
     }
     cx.interests.set(&object, topics);
-    let exposure = match parsed {
+    let exposure = match asked {
         Ok(exposure) => exposure,
         Err(invalid) => return Decision::Invalid(invalid),
     };
@@ -78,10 +67,7 @@ pub(crate) fn decide(model: &ModelBooster, cx: &Context) -> Decision {
             return Decision::Refuse(refused);
         }
     };
-    let mut route = plan::route(&exposure, &topology, &config);
-    let created = &model.metadata.creation_timestamp;
-    route.metadata.creation_timestamp.clone_from(created);
-    let live = owner.route(&*cx.caches);
+    let (route, live) = ask::route(model, &exposure, &topology, &config, &*cx.caches);
     if let Err(conflict) = cx.claims.take(&object, route, live.as_deref()) {
         return Decision::Refuse(NotAccepted::from(&*conflict));
     }

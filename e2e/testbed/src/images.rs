@@ -17,7 +17,7 @@ const WORKER: &str = "multi-node-serving.sh worker";
 const OPERATOR_BINARY: &str = "KTHENA_BRIDGE_BINARY";
 
 /// The folder in which Cargo puts this workspace's binaries: that of the test binary's folder `deps`.
-pub(crate) fn built_binaries() -> Result<PathBuf> {
+pub fn built_binaries() -> Result<PathBuf> {
     let own = std::env::current_exe().context(|| "finding the workspace's binaries".to_owned())?;
     let dir = own.parent().map(|dir| {
         if dir.ends_with("deps") {
