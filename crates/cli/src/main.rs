@@ -1,14 +1,21 @@
 //! `kthena-bridge`: exposes Kthena Models through the cluster's Gateway.
 
 mod cluster;
+mod completions;
 mod config;
+mod docs;
+mod explain;
 mod input;
+mod plugin;
 mod render;
 mod run;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use plugin::Caller;
 
 /// Exposes Kthena Models through the cluster's Gateway.
 #[derive(Parser)]
@@ -24,17 +31,30 @@ enum Command {
     Run(run::Arguments),
     /// Print the objects that a Model would be exposed with. Needs no cluster.
     Render(render::Arguments),
+    /// Say what a condition's reason means, and what to do. Needs no cluster.
+    Explain(explain::Arguments),
+    /// Print the script that completes commands in a shell.
+    Completions(completions::Arguments),
 }
 
 /// The input cannot be used; clap uses the same code for arguments.
 const EXIT_BAD_INPUT: u8 = 2;
 
 fn main() -> ExitCode {
+    let caller = Caller::of(std::env::args_os().next().as_deref());
+    let mut command = caller.name(Cli::command());
+    if caller == Caller::Completion {
+        let words = std::env::args_os().skip(1).collect();
+        return printed(completions::for_kubectl(command, words));
+    }
+    // What clap refuses ends the process here, with its own exit code.
+    let matches = command.get_matches_mut();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let failed = |error: &dyn std::error::Error, code: ExitCode| {
         eprintln!("error: {error}");
         code
     };
-    match Cli::parse().command {
+    match cli.command {
         Command::Run(arguments) => match run::run(&arguments) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error @ (run::Error::Config(_) | run::Error::Log(..))) => {
@@ -46,5 +66,22 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
         },
+        Command::Explain(arguments) => {
+            printed(std::io::stdout().write_all(explain::run(&arguments).as_bytes()))
+        }
+        Command::Completions(arguments) => {
+            printed(completions::run(&arguments, &mut Cli::command()))
+        }
+    }
+}
+
+/// A reader that has seen enough, such as `head`, is no failure.
+fn printed(written: std::io::Result<()>) -> ExitCode {
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("error: writing to standard output: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
