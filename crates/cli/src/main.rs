@@ -1,11 +1,14 @@
 //! `kthena-bridge`: exposes Kthena Models through the cluster's Gateway.
 
+mod annotate;
+mod around;
 mod cluster;
 mod completions;
 mod config;
 mod docs;
 mod explain;
 mod input;
+mod operator;
 mod plugin;
 mod render;
 mod run;
@@ -33,6 +36,8 @@ enum Command {
     Render(render::Arguments),
     /// Say what a condition's reason means, and what to do. Needs no cluster.
     Explain(explain::Arguments),
+    /// Expose a Model, change how, or take it off, by flags in place of annotations.
+    Annotate(Box<annotate::Arguments>),
     /// Print the script that completes commands in a shell.
     Completions(completions::Arguments),
 }
@@ -69,6 +74,11 @@ fn main() -> ExitCode {
         Command::Explain(arguments) => {
             printed(std::io::stdout().write_all(explain::run(&arguments).as_bytes()))
         }
+        Command::Annotate(arguments) => match annotate::run(&arguments) {
+            Ok(text) => printed(std::io::stdout().write_all(text.as_bytes())),
+            Err(error) if error.is_bad_input() => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
+            Err(error) => failed(&error, ExitCode::FAILURE),
+        },
         Command::Completions(arguments) => {
             printed(completions::run(&arguments, &mut Cli::command()))
         }
