@@ -2,6 +2,7 @@
 
 mod annotate;
 mod around;
+mod check;
 mod cluster;
 mod completions;
 mod config;
@@ -38,6 +39,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Expose a Model, change how, or take it off, by flags in place of annotations.
     Annotate(Box<annotate::Arguments>),
+    /// Check whether the cluster has what Models need to be exposed.
+    Check(check::Arguments),
     /// Print the script that completes commands in a shell.
     Completions(completions::Arguments),
 }
@@ -78,6 +81,13 @@ fn main() -> ExitCode {
             Ok(text) => printed(std::io::stdout().write_all(text.as_bytes())),
             Err(error) if error.is_bad_input() => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
             Err(error) => failed(&error, ExitCode::FAILURE),
+        },
+        Command::Check(arguments) => match check::run(&arguments) {
+            Ok((text, success)) => match printed(std::io::stdout().write_all(text.as_bytes())) {
+                ExitCode::SUCCESS if !success => ExitCode::FAILURE,
+                code => code,
+            },
+            Err(error) => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
         },
         Command::Completions(arguments) => {
             printed(completions::run(&arguments, &mut Cli::command()))
