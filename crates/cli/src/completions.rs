@@ -1,10 +1,12 @@
 //! `kthena-bridge completions`, and what kubectl asks for while a user types.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 
 use clap::{Args, Command};
 use clap_complete::Shell;
+
+use crate::output;
 
 /// Arguments of `completions`.
 #[derive(Args)]
@@ -14,14 +16,11 @@ pub(crate) struct Arguments {
 }
 
 /// Prints the script for a shell.
-///
-/// # Errors
-/// When standard output is closed.
-pub(crate) fn run(arguments: &Arguments, command: &mut Command) -> io::Result<()> {
+pub(crate) fn run(arguments: &Arguments, command: &mut Command) -> Result<(), output::Error> {
     let mut script = Vec::new();
     let name = command.get_name().to_owned();
     clap_complete::generate(arguments.shell, command, name, &mut script);
-    io::stdout().write_all(&script)
+    output::print(&String::from_utf8_lossy(&script))
 }
 
 /// kubectl is to complete no file names: ShellCompDirectiveNoFileComp.
@@ -31,11 +30,8 @@ const NO_FILES: &str = ":4";
 /// Prints the candidates for the last of `words` as kubectl reads them from `kubectl_complete-PLUGIN`: one a
 /// line, what it is behind a tab, and at the end how the shell is to treat them.
 /// <https://kubernetes.io/docs/tasks/extend-kubectl/kubectl-plugins/>
-///
-/// # Errors
-/// When standard output is closed.
-pub(crate) fn for_kubectl(command: Command, words: Vec<OsString>) -> io::Result<()> {
-    io::stdout().write_all(candidates(command, words)?.as_bytes())
+pub(crate) fn for_kubectl(command: Command, words: Vec<OsString>) -> Result<(), output::Error> {
+    output::print(&candidates(command, words)?)
 }
 
 fn candidates(command: Command, mut words: Vec<OsString>) -> io::Result<String> {

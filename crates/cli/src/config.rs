@@ -1,8 +1,20 @@
-//! The operator's configuration file.
+//! The operator's configuration: a file, or what the operator of a cluster is given.
 
 use std::path::Path;
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use kthena_bridge_core::Config;
+use kube::api::ListParams;
+use kube::{Api, Client};
+
+use crate::observe;
+
+/// The namespace in which the operator usually runs.
+pub(crate) const NAMESPACE: &str = "kthena-bridge-system";
+/// The name of its ConfigMap, and of all other objects of its own but one.
+pub(crate) const NAME: &str = "kthena-bridge";
+/// The file in its ConfigMap.
+pub(crate) const FILE: &str = "config.yaml";
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -17,11 +29,75 @@ pub(crate) fn read(path: Option<&Path>) -> Result<Config, Error> {
     let Some(path) = path else {
         return Ok(Config::default());
     };
-    let problem = |problem: String| Error {
-        file: path.display().to_string(),
-        problem,
+    let file = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(file, &text),
+        Err(error) => Err(Error {
+            file,
+            problem: error.to_string(),
+        }),
+    }
+}
+
+/// Reads a file; where there is none, what the operator of the cluster is given, and the defaults, with a
+/// note, where that is not known.
+pub(crate) async fn read_or_ask(path: Option<&Path>, client: &Client) -> Result<Config, Error> {
+    if path.is_some() {
+        return read(path);
+    }
+    let note = |what: &str| {
+        anstream::eprintln!(
+            "note: {what}, so its defaults are assumed; give the operator's file with --config"
+        );
     };
-    let text = std::fs::read_to_string(path).map_err(|e| problem(e.to_string()))?;
-    serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(&text))
-        .map_err(|e| problem(format!("field {}: {}", e.path(), e.inner())))
+    let found = match everywhere(client).await {
+        Err(kube::Error::Api(status)) if status.code == 403 => in_namespace(client).await,
+        found => found,
+    };
+    let found = match found {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            note("there is no ConfigMap of the operator in the cluster");
+            return Ok(Config::default());
+        }
+        Err(error) => {
+            let cause = observe::cause(&error);
+            note(&format!(
+                "the operator's ConfigMap cannot be read ({cause})"
+            ));
+            return Ok(Config::default());
+        }
+    };
+    let file = format!(
+        "ConfigMap {}/{NAME}, {FILE}",
+        found.metadata.namespace.unwrap_or_default()
+    );
+    let Some(text) = found.data.unwrap_or_default().remove(FILE) else {
+        note(&format!("{file} is not there"));
+        return Ok(Config::default());
+    };
+    anstream::eprintln!("note: the operator's configuration is that of {file}");
+    parse(file, &text)
+}
+
+async fn everywhere(client: &Client) -> Result<Option<ConfigMap>, kube::Error> {
+    let params = ListParams::default()
+        .labels(&format!("app.kubernetes.io/name={NAME}"))
+        .fields(&format!("metadata.name={NAME}"));
+    let found = Api::all(client.clone()).list(&params).await?;
+    Ok(found.items.into_iter().next())
+}
+
+async fn in_namespace(client: &Client) -> Result<Option<ConfigMap>, kube::Error> {
+    Api::namespaced(client.clone(), NAMESPACE)
+        .get_opt(NAME)
+        .await
+}
+
+/// Reads the text of a file.
+pub(crate) fn parse(file: String, text: &str) -> Result<Config, Error> {
+    serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|e| Error {
+        file,
+        problem: format!("field {}: {}", e.path(), e.inner()),
+    })
 }

@@ -1,20 +1,23 @@
 //! `kthena-bridge`: exposes Kthena Models through the cluster's Gateway.
 
 mod annotate;
-mod around;
 mod check;
 mod cluster;
 mod completions;
 mod config;
+mod desired;
+mod diff;
 mod docs;
 mod explain;
 mod input;
-mod operator;
+mod observe;
+mod output;
 mod plugin;
 mod render;
 mod run;
+mod status;
+mod tree;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -43,6 +46,12 @@ enum Command {
     Check(check::Arguments),
     /// Print the script that completes commands in a shell.
     Completions(completions::Arguments),
+    /// Compare the objects of Models with those that the operator would write now.
+    Diff(diff::Arguments),
+    /// Show the exposed Models: where they answer, and how they fare.
+    Status(status::Arguments),
+    /// Show everything of a Model, from it to its pods, with the conditions of each.
+    Tree(tree::Arguments),
 }
 
 /// The input cannot be used; clap uses the same code for arguments.
@@ -74,16 +83,14 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
         },
-        Command::Explain(arguments) => {
-            printed(std::io::stdout().write_all(explain::run(&arguments).as_bytes()))
-        }
+        Command::Explain(arguments) => printed(output::print(&explain::run(&arguments))),
         Command::Annotate(arguments) => match annotate::run(&arguments) {
-            Ok(text) => printed(std::io::stdout().write_all(text.as_bytes())),
+            Ok(text) => printed(output::print(&text)),
             Err(error) if error.is_bad_input() => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
             Err(error) => failed(&error, ExitCode::FAILURE),
         },
         Command::Check(arguments) => match check::run(&arguments) {
-            Ok((text, success)) => match printed(std::io::stdout().write_all(text.as_bytes())) {
+            Ok((text, success)) => match printed(output::print(&text)) {
                 ExitCode::SUCCESS if !success => ExitCode::FAILURE,
                 code => code,
             },
@@ -92,16 +99,28 @@ fn main() -> ExitCode {
         Command::Completions(arguments) => {
             printed(completions::run(&arguments, &mut Cli::command()))
         }
+        Command::Diff(arguments) => match diff::run(&arguments) {
+            Ok(code) => code,
+            Err(error) => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
+        },
+        Command::Status(arguments) => match status::run(&arguments) {
+            Ok(code) => code,
+            Err(error) => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
+        },
+        Command::Tree(arguments) => match tree::run(&arguments) {
+            Ok(code) => code,
+            Err(error) => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
+        },
     }
 }
 
-/// A reader that has seen enough, such as `head`, is no failure.
-fn printed(written: std::io::Result<()>) -> ExitCode {
-    match written {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            eprintln!("error: writing to standard output: {error}");
+/// Prints to standard output.
+fn printed(printed: Result<(), output::Error>) -> ExitCode {
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
             ExitCode::FAILURE
         }
-        _ => ExitCode::SUCCESS,
     }
 }

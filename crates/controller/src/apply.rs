@@ -101,15 +101,7 @@ impl Writer {
 
     /// Removes the objects of an owner, the route first: those that no plan wants, or all.
     pub(crate) async fn remove(&self, owner: &str, plan: Option<&Plan>) -> Applied {
-        let wanted = |child: &Child| {
-            plan.is_some_and(|plan| {
-                plan.kept.contains(&child.kind)
-                    || plan
-                        .objects
-                        .iter()
-                        .any(|o| o.kind == child.kind && o.name == child.name())
-            })
-        };
+        let wanted = |child: &Child| plan.is_some_and(|plan| plan.keeps(child));
         let mut surplus = self.caches.children_of(owner);
         surplus.retain(|child| child.metadata.deletion_timestamp.is_none() && !wanted(child));
         let (routes, others): (Vec<_>, Vec<_>) = surplus

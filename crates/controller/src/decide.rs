@@ -7,7 +7,7 @@ use kthena_bridge_api::kthena::{LABEL_SERVING, ModelBooster};
 use kthena_bridge_core::exposure::{EndpointPicker, InvalidAnnotations};
 use kthena_bridge_core::observe::{Cluster, Detail};
 use kthena_bridge_core::topology::{NotAccepted, Owner};
-use kthena_bridge_core::{Exposure, Plan, Topology, plan};
+use kthena_bridge_core::{Ask, Exposure, Plan, Topology, ask, plan};
 use kube::runtime::reflector::ObjectRef;
 
 use crate::context::Context;
@@ -38,29 +38,18 @@ pub(crate) struct Served {
 
 /// Decides, and takes what the Model's route asks for.
 pub(crate) fn decide(model: &ModelBooster, cx: &Context) -> Decision {
-    // The objects go with it, by their owner references.
-    if model.metadata.deletion_timestamp.is_some() {
-        return Decision::Wait;
-    }
-    let owner = Owner::of(&model.metadata);
-    let annotations = model.metadata.annotations.clone().unwrap_or_default();
-    let parsed = Exposure::parse(&owner.namespace, &owner.name, &annotations, &cx.config);
-    let Some(parsed) = parsed.transpose() else {
-        return Decision::Withdraw;
+    let asked = match Ask::of(model, &cx.config) {
+        Ask::Wait => return Decision::Wait,
+        Ask::Nothing => return Decision::Withdraw,
+        Ask::Invalid(invalid) => Err(invalid),
+        Ask::Exposure(exposure) => Ok(*exposure),
     };
-    // Kthena writes its first condition only while there is none at all.
-    if model
-        .status
-        .as_ref()
-        .is_none_or(|status| status.conditions.is_empty())
-    {
-        return Decision::Wait;
-    }
+    let owner = Owner::of(&model.metadata);
     let object = ObjectRef::from_obj(model);
     // Before anything is looked at, so that no change is missed between.
     cx.interests
-        .set(&object, topics(&owner, parsed.as_ref().ok(), cx));
-    let exposure = match parsed {
+        .set(&object, topics(&owner, asked.as_ref().ok(), cx));
+    let exposure = match asked {
         Ok(exposure) => exposure,
         Err(invalid) => return Decision::Invalid(invalid),
     };
@@ -72,12 +61,7 @@ pub(crate) fn decide(model: &ModelBooster, cx: &Context) -> Decision {
             return Decision::Refuse(refused);
         }
     };
-    let mut route = plan::route(&exposure, &topology, &cx.config);
-    let created = &model.metadata.creation_timestamp;
-    route.metadata.creation_timestamp.clone_from(created);
-    let live = owner
-        .child(ChildKind::HTTPRoute, &*cx.caches)
-        .and_then(|child| cx.caches.route(child.namespace(), child.name()));
+    let (route, live) = ask::route(model, &exposure, &topology, &cx.config, &*cx.caches);
     if let Err(conflict) = cx.claims.take(&object, route, live.as_deref()) {
         return Decision::Refuse(NotAccepted::from(&*conflict));
     }

@@ -27,6 +27,16 @@ pub fn exclusive(kind: ChildKind) -> &'static [&'static str] {
 
 /// The digest of what is wanted. `object` is a whole object as it is sent.
 pub fn desired(object: &Value) -> Digest {
+    digest(&wanted(object))
+}
+
+/// The digest of what we own of a live object.
+pub fn live(kind: ChildKind, object: &Value) -> Digest {
+    digest(&owned(kind, object))
+}
+
+/// What is wanted, as it compares with [`owned`]. `object` is a whole object as it is sent.
+pub fn wanted(object: &Value) -> Value {
     let mut fields = Map::new();
     for (key, value) in object.as_object().into_iter().flatten() {
         match key.as_str() {
@@ -44,11 +54,11 @@ pub fn desired(object: &Value) -> Digest {
             }
         }
     }
-    digest(&Value::Object(fields))
+    Value::Object(fields)
 }
 
-/// The digest of what we own of a live object.
-pub fn live(kind: ChildKind, object: &Value) -> Digest {
+/// What we own of a live object.
+pub fn owned(kind: ChildKind, object: &Value) -> Value {
     let mut fields = Value::Object(Map::new());
     for entry in managed_fields(object).filter(|entry| is_ours(entry)) {
         unite(&mut fields, &entry["fieldsV1"]);
@@ -62,7 +72,7 @@ pub fn live(kind: ChildKind, object: &Value) -> Digest {
             owned[*field] = live.clone();
         }
     }
-    digest(&owned)
+    owned
 }
 
 /// Whether we wrote any field of the object, by whichever operation.
@@ -180,7 +190,8 @@ fn digest(value: &Value) -> Digest {
     )
 }
 
-fn is_empty(value: &Value) -> bool {
+/// Whether nothing is in it: that and an absent field are one.
+pub fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Object(map) => map.values().all(is_empty),

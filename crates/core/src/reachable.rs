@@ -27,6 +27,29 @@ pub struct Target {
     pub headers: Vec<(String, String)>,
 }
 
+impl Target {
+    /// The base URL of the API there, as clients are configured with it: `http://HOST[:PORT][/PREFIX]/v1`.
+    pub fn base_url(&self) -> String {
+        let (scheme, usual) = if self.tls {
+            ("https", 443)
+        } else {
+            ("http", 80)
+        };
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
+        let port = if self.port == usual {
+            String::new()
+        } else {
+            format!(":{}", self.port)
+        };
+        let path = self.path.strip_suffix("/models").unwrap_or(&self.path);
+        format!("{scheme}://{host}{port}{path}")
+    }
+}
+
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -191,6 +214,28 @@ mod tests {
             ("10.0.0.1", "/m/v1/models")
         );
         assert_eq!(target(&route(None, &["m.example.org"], "/")).port, 80);
+    }
+
+    #[test]
+    fn the_base_url_is_the_one_that_clients_are_given() {
+        let url = |route: &Route| targets(route, &cluster()).pop().unwrap().base_url();
+        assert_eq!(
+            url(&route(Some("plain"), &[], "/m")),
+            "http://10.0.0.1/m/v1"
+        );
+        assert_eq!(
+            url(&route(Some("tls"), &["m.example.com"], "/")),
+            "https://m.example.com/v1"
+        );
+        let other = Target {
+            tls: false,
+            address: "::1".to_owned(),
+            port: 8080,
+            host: "::1".to_owned(),
+            path: "/v1/models".to_owned(),
+            headers: Vec::new(),
+        };
+        assert_eq!(other.base_url(), "http://[::1]:8080/v1");
     }
 
     #[test]

@@ -13,7 +13,7 @@ const SERVER: &str = "vllm.entrypoints.openai.api_server";
 const WORKER: &str = "multi-node-serving.sh worker";
 
 /// The folder in which Cargo puts this workspace's binaries: that of the test binary's folder `deps`.
-pub(crate) fn built_binaries() -> Result<PathBuf> {
+pub fn built_binaries() -> Result<PathBuf> {
     let own = std::env::current_exe().context(|| "finding the workspace's binaries".to_owned())?;
     let dir = own.parent().map(|dir| {
         if dir.ends_with("deps") {

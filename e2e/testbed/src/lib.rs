@@ -34,6 +34,7 @@ pub use bed::{Options, TestBed, parts};
 pub use error::{Error, Result};
 pub use gateway::Answer;
 pub use helm::{Helm, chart};
+pub use images::built_binaries;
 pub use kthena_router::KTHENA_ROUTER_NAMESPACE;
 pub use model::Model;
 pub use namespace::{Namespace, documents};

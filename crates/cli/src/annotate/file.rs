@@ -41,7 +41,7 @@ pub(super) fn annotate(
     for file in files {
         let text = input::read(file).map_err(|e| Error::Read(file.clone(), e))?;
         if text.lines().any(|line| line.trim_start().starts_with('#')) {
-            eprintln!("note: {file}: comments are not kept");
+            anstream::eprintln!("note: {file}: comments are not kept");
         }
         for (index, document) in serde_yaml::Deserializer::from_str(&text).enumerate() {
             let problem = |problem: String| Error::Document(file.clone(), index + 1, problem);

@@ -12,17 +12,16 @@ use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::claims;
 use kthena_bridge_core::exposure::InvalidAnnotations;
-use kthena_bridge_core::observe::Cluster as _;
 use kthena_bridge_core::observe::Objects;
-use kthena_bridge_core::topology::{NotAccepted, Owner};
-use kthena_bridge_core::{Config, Exposure, Topology, plan};
+use kthena_bridge_core::topology::NotAccepted;
+use kthena_bridge_core::{Config, Exposure, Topology, ask};
+use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
-use kube::{Api, Resource as _};
 use serde_json::{Value, json};
 
-use crate::around;
 use crate::cluster::{self, Access, Cluster};
-use crate::{config, operator};
+use crate::config;
+use crate::observe::{self, Looked, observe};
 use settings::Settings;
 
 /// The field manager of what a user writes by this command. Not the operator's: what it wrote is recognised
@@ -52,12 +51,9 @@ pub(crate) struct Arguments {
     /// route has.
     #[arg(long, conflicts_with = "filename")]
     force: bool,
-    /// The operator's configuration file; else it is read from the cluster.
+    /// The operator's configuration file; else its ConfigMap in the cluster is read.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The namespace that the operator runs in.
-    #[arg(long, value_name = "NAME", default_value = operator::NAMESPACE, help_heading = "Cluster")]
-    operator_namespace: String,
     /// The Model's namespace; else the context's.
     #[arg(short, long, value_name = "NAME", help_heading = "Cluster")]
     namespace: Option<String>,
@@ -80,7 +76,9 @@ pub(crate) enum Error {
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
     #[error(transparent)]
-    Read(#[from] around::Error),
+    Observe(#[from] observe::Error),
+    #[error("ModelBooster {0} cannot be read: {1}")]
+    Get(String, String),
     #[error(transparent)]
     File(#[from] file::Error),
     #[error("ModelBooster {0}: {1}")]
@@ -94,11 +92,13 @@ pub(crate) enum Error {
     )]
     Refused(String, NotAccepted),
     #[error("ModelBooster {0} cannot be annotated: {1}")]
-    Write(String, kube::Error),
+    Write(String, String),
     #[error("ModelBooster {0} changes all the time; try again")]
     Busy(String),
     #[error("writing YAML: {0}")]
     Yaml(#[from] serde_yaml::Error),
+    #[error("reading JSON: {0}")]
+    Json(#[from] serde_json::Error),
 }
 
 impl Error {
@@ -184,11 +184,12 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<String, Error> {
         .clone()
         .unwrap_or(cluster.namespace.clone());
     let name = arguments.model.clone().unwrap_or_default();
-    let config = config_of(arguments, &cluster).await?;
+    let config = config::read_or_ask(arguments.config.as_deref(), &cluster.client).await?;
     let api: Api<ModelBooster> = Api::namespaced(cluster.client.clone(), &namespace);
     let called = format!("{namespace}/{name}");
     for _ in 0..ATTEMPTS {
-        let model = around::read(format!("ModelBooster {called}"), api.get_opt(&name)).await?;
+        let model = api.get_opt(&name).await;
+        let model = model.map_err(|e| Error::Get(called.clone(), observe::cause(&e)))?;
         let Some(model) = model else {
             return Err(Error::NotFound(namespace, name));
         };
@@ -210,7 +211,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<String, Error> {
             Ok(()) => return Ok(told(&called, &changes, false)),
             // Somebody else wrote since it was read: what was checked may not hold any more.
             Err(kube::Error::Api(status)) if status.code == 409 => {}
-            Err(error) => return Err(Error::Write(called, error)),
+            Err(error) => return Err(Error::Write(called, observe::cause(&error))),
         }
     }
     Err(Error::Busy(called))
@@ -240,20 +241,6 @@ pub(crate) async fn write(
         .map(drop)
 }
 
-/// The operator's configuration, since its defaults and what it allows depend on it.
-async fn config_of(arguments: &Arguments, cluster: &Cluster) -> Result<Config, Error> {
-    if arguments.config.is_some() {
-        return Ok(config::read(arguments.config.as_deref())?);
-    }
-    match operator::config(&cluster.client, &arguments.operator_namespace).await {
-        Ok(config) => Ok(config),
-        Err(error) => {
-            eprintln!("note: {error}; its default is taken, unless --config names a file");
-            Ok(Config::default())
-        }
-    }
-}
-
 /// Refuses what the operator would not accept as the cluster is now. What the caller may not read is
 /// left for the operator to tell.
 async fn check(
@@ -263,34 +250,32 @@ async fn check(
     cluster: &Cluster,
     called: &str,
 ) -> Result<(), Error> {
-    let namespace = model.metadata.namespace.as_deref().unwrap_or_default();
-    let seen = around::read_around(&cluster.client, namespace, &exposure.gateways).await;
-    let seen = match seen {
-        Ok(seen) => seen,
-        Err(error) => {
-            eprintln!("note: {error}; whether it is accepted will show in the condition Accepted");
-            return Ok(());
-        }
+    let looked = Looked {
+        children: &ChildKind::ALL,
+        decisions: true,
+        whole: false,
     };
-    accepted(model, exposure, config, &seen)
+    let namespace = model.metadata.namespace.as_deref();
+    let seen = observe(&cluster.client, namespace, looked).await?;
+    if seen.partly {
+        anstream::eprintln!("note: whether it is accepted will show in the condition Accepted");
+        return Ok(());
+    }
+    accepted(model, exposure, config, &seen.objects)
         .map_err(|refused| Error::Refused(called.to_owned(), refused))
 }
 
 /// Whether the operator would accept an exposure.
-pub(crate) fn accepted(
+fn accepted(
     model: &ModelBooster,
     exposure: &Exposure,
     config: &Config,
-    seen: &Objects,
+    objects: &Objects,
 ) -> Result<(), NotAccepted> {
-    let topology = Topology::of(exposure, model, seen)?;
-    let mut wanted = plan::route(exposure, &topology, config);
-    let created = &model.metadata.creation_timestamp;
-    wanted.metadata.creation_timestamp.clone_from(created);
-    let live = Owner::of(&model.metadata)
-        .child(ChildKind::HTTPRoute, seen)
-        .and_then(|child| seen.route(child.namespace(), child.name()));
-    claims::check(&wanted, live.as_deref(), seen).map_err(|conflict| NotAccepted::from(&*conflict))
+    let topology = Topology::of(exposure, model, objects)?;
+    let (wanted, live) = ask::route(model, exposure, &topology, config, objects);
+    claims::check(&wanted, live.as_deref(), objects)
+        .map_err(|conflict| NotAccepted::from(&*conflict))
 }
 
 /// The cluster's Model with these annotations, without what belongs to the cluster.
@@ -302,9 +287,10 @@ async fn for_git(
 ) -> Result<String, Error> {
     let kind = kube::core::ApiResource::erase::<ModelBooster>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), namespace, &kind);
-    let what = format!("{} {namespace}/{name}", ModelBooster::kind(&()));
-    let object = around::read(what, api.get(name)).await?;
-    let mut object = around::to_value(&object);
+    let object = api.get(name).await;
+    let object =
+        object.map_err(|e| Error::Get(format!("{namespace}/{name}"), observe::cause(&e)))?;
+    let mut object = serde_json::to_value(object)?;
     bare(&mut object, annotations);
     Ok(serde_yaml::to_string(&object)?)
 }

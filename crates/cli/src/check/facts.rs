@@ -10,6 +10,7 @@ use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
     SelfSubjectRulesReview, SelfSubjectRulesReviewSpec,
 };
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kthena_bridge_api::child::{LABEL_MANAGED_BY, MANAGED_BY};
@@ -17,11 +18,12 @@ use kthena_bridge_api::gateway::{Gateway, GatewayClass};
 use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::Config;
 use kube::api::{ListParams, PostParams};
+use kube::core::ObjectMeta;
 use kube::{Api, Client, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
-use crate::around::is_not_found;
-use crate::operator;
+use crate::config;
+use crate::observe::cause;
 
 /// How long one answer may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -56,8 +58,8 @@ pub(crate) struct Workload {
 /// The resources that are served, by group and version.
 pub(crate) type Served = BTreeMap<(String, String), BTreeSet<String>>;
 
-/// The annotations of the CRDs, by the CRD's name.
-pub(crate) type Definitions = BTreeMap<String, BTreeMap<String, String>>;
+/// The metadata of the CRDs, by the CRD's name.
+pub(crate) type Definitions = BTreeMap<String, ObjectMeta>;
 
 /// What the operator may do, and how that is known.
 #[derive(Clone, Debug, PartialEq)]
@@ -162,22 +164,16 @@ impl Installed {
             let everywhere = workloads(client, "app.kubernetes.io/name=kthena-bridge").await;
             let mut operators = match everywhere {
                 Ok(operators) => Ok(operators),
-                Err(_) => workload(client, operator_namespace, operator::NAME).await,
+                Err(_) => workload(client, operator_namespace, config::NAME).await,
             };
             if let Ok(operators) = &mut operators {
-                operators.retain(|o| o.name == operator::NAME);
+                operators.retain(|o| o.name == config::NAME);
             }
             let namespace = match operators.as_deref() {
                 Ok([first, ..]) => first.namespace.as_str(),
                 _ => operator_namespace,
             };
-            let config = operator::config(client, namespace);
-            let config = async {
-                match tokio::time::timeout(LIMIT, config).await {
-                    Ok(config) => config.map_err(Unknown::from),
-                    Err(_) => Err(Unknown::timed_out()),
-                }
-            };
+            let config = config_of(client, namespace);
             let (config, rights) = tokio::join!(config, rights(client, namespace));
             let default = Config::default();
             let role = &config
@@ -216,30 +212,9 @@ impl From<&kube::Error> for Unknown {
     }
 }
 
-impl From<operator::Error> for Unknown {
-    fn from(error: operator::Error) -> Self {
-        match error {
-            operator::Error::Read(_, source) => Self::from(&source),
-            other => Self::Wrong(other.to_string()),
-        }
-    }
-}
-
 impl Unknown {
     fn timed_out() -> Self {
         Self::Failed(format!("there was no answer in {} s", LIMIT.as_secs()))
-    }
-}
-
-/// The cause of an error of the client; of one of the API server, its words.
-fn cause(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => {
-            let first: &dyn std::error::Error = other;
-            let chain = std::iter::successors(Some(first), |e| e.source());
-            chain.last().unwrap_or(first).to_string()
-        }
     }
 }
 
@@ -248,6 +223,17 @@ async fn answer<T>(request: impl Future<Output = kube::Result<T>>) -> Known<T> {
         Ok(answer) => answer.map_err(|error| Unknown::from(&error)),
         Err(_) => Err(Unknown::timed_out()),
     }
+}
+
+/// The configuration of the operator in a namespace.
+async fn config_of(client: &Client, namespace: &str) -> Known<Config> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let map = answer(maps.get_opt(config::NAME)).await?;
+    let file = format!("ConfigMap {namespace}/{}, {}", config::NAME, config::FILE);
+    let Some(text) = map.and_then(|map| map.data?.remove(config::FILE)) else {
+        return Err(Unknown::Wrong(format!("{file} is not there")));
+    };
+    config::parse(file, &text).map_err(|e| Unknown::Wrong(e.to_string()))
 }
 
 /// The objects of a kind in all namespaces; none where the kind is not installed, which is told by its own
@@ -259,7 +245,7 @@ where
     let api: Api<K> = Api::all(client.clone());
     answer(async {
         match api.list(&params).await {
-            Err(error) if is_not_found(&error) => Ok(Vec::new()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
             list => list.map(|list| list.items),
         }
     })
@@ -323,7 +309,7 @@ async fn definitions(client: &Client) -> Known<Definitions> {
     let list = answer(api.list_metadata(&ListParams::default())).await?;
     let definitions = list.items.into_iter();
     Ok(definitions
-        .map(|crd| (crd.name_any(), crd.metadata.annotations.unwrap_or_default()))
+        .map(|crd| (crd.name_any(), crd.metadata))
         .collect())
 }
 
@@ -364,8 +350,8 @@ async fn rights(client: &Client, namespace: &str) -> Known<Rights> {
     }
     let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
     let (role, binding) = tokio::join!(
-        cluster_role(client, operator::NAME),
-        answer(bindings.get_opt(operator::NAME)),
+        cluster_role(client, config::NAME),
+        answer(bindings.get_opt(config::NAME)),
     );
     let (Some(rules), binding) = (role?, binding?) else {
         return Ok(Rights::NoRole);
@@ -373,16 +359,16 @@ async fn rights(client: &Client, namespace: &str) -> Known<Rights> {
     let bound = binding.is_some_and(|binding| {
         let to_operator = binding.subjects.iter().flatten().any(|subject| {
             subject.kind == "ServiceAccount"
-                && subject.name == operator::NAME
+                && subject.name == config::NAME
                 && subject.namespace.as_deref() == Some(namespace)
         });
-        to_operator && binding.role_ref.name == operator::NAME
+        to_operator && binding.role_ref.name == config::NAME
     });
     Ok(Rights::Role { rules, bound })
 }
 
 fn operator_user(namespace: &str) -> String {
-    format!("system:serviceaccount:{namespace}:{}", operator::NAME)
+    format!("system:serviceaccount:{namespace}:{}", config::NAME)
 }
 
 /// What an installation creates: the kinds of `config/`.

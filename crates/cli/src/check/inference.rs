@@ -1,13 +1,13 @@
 //! Gateway API's inference extension.
 
 use kthena_bridge_api::child::ChildKind;
+use kthena_bridge_core::observe::bundle_version;
 
 use super::facts::Facts;
 use super::kubernetes::{is_served, kinds};
 use super::report::{Category, Check, Subject};
 use super::unknown;
 use super::version::Version;
-use crate::around::BUNDLE_VERSION;
 
 /// The versions whose CRDs were tried, without the patch.
 const OLDEST: (u32, u32) = (1, 0);
@@ -55,11 +55,9 @@ fn version(facts: &Facts) -> Check {
         Err(why) => return unknown(subject, "the version of the inference extension", why),
     };
     let crd = ChildKind::InferencePool.crd().unwrap_or_default();
-    let version = definitions
-        .get(&crd)
-        .and_then(|crd| crd.get(BUNDLE_VERSION));
+    let version = definitions.get(&crd).and_then(bundle_version);
     let range = format!("v{}.{} to v{}.{}", OLDEST.0, OLDEST.1, NEWEST.0, NEWEST.1);
-    match version.and_then(|version| Version::parse(version)) {
+    match version.and_then(|version| Version::parse(&version)) {
         Some(version) if (OLDEST..=NEWEST).contains(&version.minor()) => {
             Check::ok(subject, format!("the inference extension is {version}"))
         }

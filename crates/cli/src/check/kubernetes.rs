@@ -80,7 +80,10 @@ fn version(facts: &Facts) -> Check {
     };
     let annotation = |name: &str| {
         let crd = definitions.get("httproutes.gateway.networking.k8s.io")?;
-        crd.get(&format!("{GATEWAY}/{name}")).map(String::as_str)
+        let annotations = crd.annotations.as_ref()?;
+        annotations
+            .get(&format!("{GATEWAY}/{name}"))
+            .map(String::as_str)
     };
     let channel = annotation("channel").unwrap_or("unknown");
     let said = format!(

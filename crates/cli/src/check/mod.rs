@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     output: Option<Output>,
     /// Where the operator is looked for by those who may not list Deployments of all namespaces, and where
     /// --pre assumes that it will be installed.
-    #[arg(long, value_name = "NAME", default_value = crate::operator::NAMESPACE, help_heading = "Cluster")]
+    #[arg(long, value_name = "NAME", default_value = crate::config::NAMESPACE, help_heading = "Cluster")]
     operator_namespace: String,
     #[command(flatten)]
     access: Access,

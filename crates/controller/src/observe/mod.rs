@@ -8,14 +8,13 @@ use std::sync::Arc;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
 use kthena_bridge_api::kthena::{LABEL_SERVING, ModelServer, ModelServing};
-use kthena_bridge_core::observe::{Child, Cluster, EndpointSlice, Pod, Route, RouteKey, reduced};
+use kthena_bridge_core::observe::{
+    Child, Cluster, EndpointSlice, Pod, Route, RouteKey, bundle_version, reduced,
+};
 use kube::core::ObjectMeta;
 
 pub(crate) use cache::is_older;
 pub(crate) use cache::{Cache, Cached, Change};
-
-/// Annotation of the inference extension's CRDs: the version they are of.
-const BUNDLE_VERSION: &str = "inference.networking.k8s.io/bundle-version";
 
 /// A CRD, as far as it is looked at.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,10 +28,7 @@ pub(crate) struct Crd {
 impl From<ObjectMeta> for Crd {
     fn from(metadata: ObjectMeta) -> Self {
         Self {
-            bundle_version: metadata
-                .annotations
-                .as_ref()
-                .and_then(|a| a.get(BUNDLE_VERSION).cloned()),
+            bundle_version: bundle_version(&metadata),
             metadata: reduced(metadata),
         }
     }

@@ -1,6 +1,7 @@
 //! The grammar of each annotation's value. An error completes the sentence "annotation KEY: VALUE …".
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use kthena_bridge_api::annotation;
 
@@ -16,6 +17,17 @@ pub struct GatewayRef {
     pub name: String,
     /// The listener; all of them when there is none.
     pub listener: Option<String>,
+}
+
+impl fmt::Display for GatewayRef {
+    /// As in the annotation, with the namespace: `namespace/name[:listener]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)?;
+        match &self.listener {
+            Some(listener) => write!(f, ":{listener}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// For a message: in quotes, control characters escaped, and shortened.

@@ -55,6 +55,14 @@ pub trait Cluster {
     fn inference_extension_version(&self) -> Option<String>;
 }
 
+/// Annotation of the inference extension's CRDs: the version they are of.
+const BUNDLE_VERSION: &str = "inference.networking.k8s.io/bundle-version";
+
+/// The version of the inference extension that a CRD with this metadata says it is of.
+pub fn bundle_version(crd: &ObjectMeta) -> Option<String> {
+    crd.annotations.as_ref()?.get(BUNDLE_VERSION).cloned()
+}
+
 /// Metadata without what nothing here reads, most of its size.
 pub fn reduced(metadata: ObjectMeta) -> ObjectMeta {
     ObjectMeta {

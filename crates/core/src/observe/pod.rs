@@ -35,6 +35,11 @@ impl Pod {
             .iter()
             .all(|(k, v)| own.and_then(|own| own.get(k)) == Some(v))
     }
+
+    /// Whether requests to this port may be answered: nothing shows that it serves on others only.
+    pub fn may_serve(&self, port: u16) -> bool {
+        self.ports.is_empty() || self.ports.contains(&port)
+    }
 }
 
 impl<'de> Deserialize<'de> for Pod {

@@ -4,7 +4,7 @@ use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::gateway;
 use serde_json::{Value, json};
 
-use super::Input;
+use super::{Input, model_names};
 use crate::provider;
 
 /// The header into which the body's model name is copied.
@@ -48,7 +48,10 @@ fn rule(input: &Input<'_>) -> Value {
                 "headers": [{"type": "Exact", "name": MODEL_HEADER, "value": name}],
             })
         };
-        input.model_names().into_iter().map(with_header).collect()
+        model_names(input.exposure, input.topology)
+            .into_iter()
+            .map(with_header)
+            .collect()
     } else {
         vec![json!({"path": path})]
     };

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::exposure::{ENDPOINT_PICKER_PORT, EndpointPicker, Exposure};
-use crate::observe::{Cluster, Route};
+use crate::observe::{Child, Cluster, Route};
 use crate::ownership::{self, Digest};
 use crate::topology::Topology;
 
@@ -56,6 +56,17 @@ pub struct Desired {
     pub object: Value,
     /// Of the fields that are ours.
     pub digest: Digest,
+}
+
+impl Plan {
+    /// Whether an object of the plan's owner stays; one that does not is removed.
+    pub fn keeps(&self, child: &Child) -> bool {
+        self.kept.contains(&child.kind)
+            || self
+                .objects
+                .iter()
+                .any(|o| o.kind == child.kind && o.name == child.name())
+    }
 }
 
 impl Desired {
@@ -149,6 +160,20 @@ pub fn route(exposure: &Exposure, topology: &Topology, config: &Config) -> Route
     Route::reduce(&http_route::build(&input))
 }
 
+/// The names that clients may send.
+pub fn model_names(exposure: &Exposure, topology: &Topology) -> Vec<String> {
+    let mut names = match &exposure.model_names {
+        Some(names) => names.clone(),
+        None => std::iter::once(&topology.owner.name)
+            .chain(&topology.served_names)
+            .cloned()
+            .collect(),
+    };
+    names.sort();
+    names.dedup();
+    names
+}
+
 /// The labels of the pods of an endpoint picker.
 pub fn picker_labels(picker: &str) -> BTreeMap<String, String> {
     BTreeMap::from([(LABEL_PICKER.to_owned(), picker.to_owned())])
@@ -189,27 +214,13 @@ impl Input<'_> {
         }
     }
 
-    /// The names that clients may send.
-    fn model_names(&self) -> Vec<String> {
-        let mut names = match &self.exposure.model_names {
-            Some(names) => names.clone(),
-            None => std::iter::once(&self.topology.owner.name)
-                .chain(&self.topology.served_names)
-                .cloned()
-                .collect(),
-        };
-        names.sort();
-        names.dedup();
-        names
-    }
-
     /// The names that clients may send and the engine does not serve; none while that is not known.
     fn rewritten(&self) -> Vec<String> {
         let served = &self.topology.served_names;
         if served.is_empty() {
             return Vec::new();
         }
-        self.model_names()
+        model_names(self.exposure, self.topology)
             .into_iter()
             .filter(|name| !served.contains(name))
             .collect()

@@ -61,14 +61,7 @@ fn served_at(exposure: &Exposure, topology: &Topology) -> String {
     let gateways: Vec<String> = topology
         .gateways
         .iter()
-        .map(|g| {
-            let listener = g
-                .reference
-                .listener
-                .as_ref()
-                .map_or(String::new(), |l| format!(":{l}"));
-            format!("{}/{}{listener}", g.reference.namespace, g.reference.name)
-        })
+        .map(|g| g.reference.to_string())
         .collect();
     let hosts = if exposure.hostnames.is_empty() {
         "any host".to_owned()

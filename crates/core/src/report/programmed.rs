@@ -293,10 +293,7 @@ impl Live<'_> {
         let Some(target) = target_port else {
             return Ok(());
         };
-        if pods
-            .iter()
-            .any(|pod| pod.ports.is_empty() || pod.ports.contains(&target))
-        {
+        if pods.iter().any(|pod| pod.may_serve(target)) {
             return Ok(());
         }
         let mut ports: Vec<u16> = pods

@@ -1,0 +1,412 @@
+//! `kthena-bridge diff`: the objects as they are against those that the operator would write now.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anstyle::{AnsiColor, Style};
+use clap::Args;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kthena_bridge_api::annotation;
+use kthena_bridge_api::child::ChildKind;
+use kthena_bridge_api::kthena::{ModelBooster, ModelBoosterStatus};
+use kthena_bridge_core::observe::Child;
+use kthena_bridge_core::provider::GENERIC;
+use kthena_bridge_core::{Ask, Config, Topology, ownership};
+use serde_json::{Value, json};
+use similar::TextDiff;
+
+use crate::cluster::{self, Access};
+use crate::desired::{Desired, look_for_unlabelled};
+use crate::input::{self, Input};
+use crate::observe::{self, Looked, Seen, observe};
+use crate::output::{self, BAD, GOOD, styled};
+use crate::{EXIT_BAD_INPUT, config};
+
+/// Where client-side apply remembers what it was given last.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Lines around a difference.
+const CONTEXT: usize = 3;
+
+/// Arguments of `diff`.
+#[derive(Args)]
+#[command(after_long_help = "\
+Only fields that the operator owns are compared, as it does itself: what others set beside them is left alone.
+An object that is missing is shown as new, and one that is no longer wanted as removed.
+
+Exit codes:
+  0  nothing differs
+  1  something differs
+  2  something cannot be compared: the arguments or the cluster's access are wrong, a Model is not accepted, or
+     an object of the same name belongs to somebody else")]
+pub(crate) struct Arguments {
+    /// Models; else, without files, all that are exposed or have objects left.
+    #[arg(value_name = "MODEL")]
+    models: Vec<String>,
+    /// File with ModelBoosters, each compared as if it had been applied; - is standard input.
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    filename: Vec<String>,
+    /// The namespace; else that of the kubeconfig's context.
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// All namespaces.
+    #[arg(short = 'A', long, conflicts_with_all = ["namespace", "models", "filename"])]
+    all_namespaces: bool,
+    /// The operator's configuration file; else its ConfigMap in the cluster is read.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    access: Access,
+}
+
+/// Why nothing is compared.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error(transparent)]
+    Input(#[from] input::Error),
+    #[error("there is no ModelBooster in {0}")]
+    NoModel(String),
+    #[error(transparent)]
+    Observe(#[from] observe::Error),
+    #[error(transparent)]
+    Output(#[from] output::Error),
+}
+
+/// Prints what differs.
+#[tokio::main]
+pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
+    let cluster = arguments.access.cluster().await?;
+    let own = arguments.namespace.clone().unwrap_or(cluster.namespace);
+    let input = Input::read(&arguments.filename, &own)?;
+    if input.models.is_empty() && !arguments.filename.is_empty() {
+        return Err(Error::NoModel(arguments.filename.join(", ")));
+    }
+    let elsewhere = |(_, m): &(String, ModelBooster)| m.metadata.namespace.as_ref() != Some(&own);
+    let everywhere = arguments.all_namespaces || input.models.iter().any(elsewhere);
+    let looked = Looked {
+        children: &ChildKind::ALL,
+        decisions: true,
+        whole: true,
+    };
+    let (seen, config) = futures::join!(
+        observe(&cluster.client, (!everywhere).then_some(&*own), looked),
+        config::read_or_ask(arguments.config.as_deref(), &cluster.client)
+    );
+    let (mut seen, config) = (seen?, config?);
+    seen.objects.servings.splice(0..0, input.objects.servings);
+    seen.objects.servers.splice(0..0, input.objects.servers);
+
+    let mut told = Told::default();
+    let models = chosen(arguments, &own, &input.models, &config, &seen, &mut told);
+    let desired: Vec<Desired> = models
+        .iter()
+        .map(|chosen| chosen.desired(&config, &seen))
+        .collect();
+    look_for_unlabelled(&cluster.client, &mut seen, &desired).await?;
+    let owned = by_owner(&seen);
+    for (chosen, desired) in models.iter().zip(&desired) {
+        let uid = chosen.model.metadata.uid.as_deref().unwrap_or_default();
+        let owned = owned.get(uid).map(Vec::as_slice).unwrap_or_default();
+        compare(&chosen.model, desired, owned, &seen, &mut told)?;
+    }
+    output::print(&coloured(&told.text))?;
+    for note in &told.notes {
+        anstream::eprintln!("note: {note}");
+    }
+    for error in &told.errors {
+        anstream::eprintln!("error: {error}");
+    }
+    Ok(ExitCode::from(told.code()))
+}
+
+/// What a comparison has to tell.
+#[derive(Debug, Default)]
+struct Told {
+    /// A unified diff for each object.
+    text: String,
+    notes: Vec<String>,
+    errors: Vec<String>,
+}
+
+impl Told {
+    fn code(&self) -> u8 {
+        match (self.errors.is_empty(), self.text.is_empty()) {
+            (false, _) => EXIT_BAD_INPUT,
+            (true, false) => 1,
+            (true, true) => 0,
+        }
+    }
+}
+
+/// A Model that is compared.
+struct Chosen {
+    model: ModelBooster,
+    /// Whether the cluster has it.
+    live: bool,
+}
+
+/// The Models of the files, those that are named, or else all that have to do with the operator.
+fn chosen(
+    arguments: &Arguments,
+    namespace: &str,
+    files: &[(String, ModelBooster)],
+    config: &Config,
+    seen: &Seen,
+    told: &mut Told,
+) -> Vec<Chosen> {
+    let mut chosen = Vec::new();
+    for (_, file) in files {
+        let of = |field: &Option<String>| field.clone().unwrap_or_default();
+        let (namespace, name) = (of(&file.metadata.namespace), of(&file.metadata.name));
+        let live = seen.model(&namespace, &name);
+        if live.is_none() {
+            told.notes.push(format!(
+                "ModelBooster {namespace}/{name} is not in the cluster; its objects are shown as they will be once it serves"
+            ));
+        }
+        chosen.push(Chosen {
+            model: applied(file, live),
+            live: live.is_some(),
+        });
+    }
+    for name in &arguments.models {
+        match seen.model(namespace, name) {
+            Some(model) => chosen.push(Chosen {
+                model: model.clone(),
+                live: true,
+            }),
+            None => told.errors.push(format!(
+                "ModelBooster {namespace}/{name} does not exist; see kubectl get modelboosters --namespace {namespace}"
+            )),
+        }
+    }
+    if files.is_empty() && arguments.models.is_empty() {
+        let owners: BTreeSet<&str> = by_owner(seen).into_keys().collect();
+        let ours = |model: &&ModelBooster| {
+            Ask::of(model, config) != Ask::Nothing
+                || owners.contains(model.metadata.uid.as_deref().unwrap_or_default())
+        };
+        chosen.extend(seen.models.iter().filter(ours).map(|model| Chosen {
+            model: model.clone(),
+            live: true,
+        }));
+    }
+    chosen
+}
+
+/// The Model of a file as it is once it is applied: annotations that the file does not name stay, unless the
+/// file named them when it was applied last.
+fn applied(file: &ModelBooster, live: Option<&ModelBooster>) -> ModelBooster {
+    let mut model = file.clone();
+    let Some(live) = live else {
+        // As if Kthena had begun with it.
+        model.status = Some(ModelBoosterStatus {
+            conditions: vec![Condition {
+                type_: "Active".to_owned(),
+                status: "True".to_owned(),
+                reason: "Assumed".to_owned(),
+                message: String::new(),
+                observed_generation: None,
+                last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
+            }],
+        });
+        return model;
+    };
+    let mut annotations = live.metadata.annotations.clone().unwrap_or_default();
+    let last: Value = annotations
+        .get(LAST_APPLIED)
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default();
+    annotations.retain(|key, _| last["metadata"]["annotations"].get(key).is_none());
+    annotations.extend(file.metadata.annotations.clone().unwrap_or_default());
+    model.metadata = live.metadata.clone();
+    model.metadata.annotations = Some(annotations);
+    model.status.clone_from(&live.status);
+    model
+}
+
+impl Chosen {
+    fn desired(&self, config: &Config, seen: &Seen) -> Desired {
+        if self.live {
+            return Desired::of(&self.model, config, seen);
+        }
+        let Ask::Exposure(exposure) = Ask::of(&self.model, config) else {
+            return Desired::of(&self.model, config, seen);
+        };
+        let topology = Topology::of(&exposure, &self.model, &seen.objects).and_then(|topology| {
+            let derived = Topology::offline(&exposure, &self.model, &seen.objects, &GENERIC)?;
+            Ok(Topology {
+                served_names: derived.served_names,
+                activated: true,
+                ..topology
+            })
+        });
+        match topology {
+            Ok(topology) => Desired::with(&self.model, *exposure, topology, config, seen),
+            Err(refused) => Desired::refused(&refused),
+        }
+    }
+}
+
+/// The objects of ours by the uids of their owners.
+fn by_owner(seen: &Seen) -> HashMap<&str, Vec<Arc<Child>>> {
+    let mut owned: HashMap<&str, Vec<Arc<Child>>> = HashMap::new();
+    for child in seen.objects.children.values() {
+        for owner in child.owners() {
+            owned.entry(&owner.uid).or_default().push(Arc::clone(child));
+        }
+    }
+    for children in owned.values_mut() {
+        children.sort_by_key(|c| (c.kind, c.name().to_owned()));
+    }
+    owned
+}
+
+/// Compares the objects of a Model.
+fn compare(
+    model: &ModelBooster,
+    desired: &Desired,
+    owned: &[Arc<Child>],
+    seen: &Seen,
+    told: &mut Told,
+) -> Result<(), output::Error> {
+    let of = |field: &Option<String>| field.clone().unwrap_or_default();
+    let namespace = of(&model.metadata.namespace);
+    let called = format!("ModelBooster {namespace}/{}", of(&model.metadata.name));
+    let mut surplus: Vec<&Arc<Child>> = owned
+        .iter()
+        .filter(|child| child.metadata.deletion_timestamp.is_none())
+        .collect();
+    match desired {
+        Desired::AsItIs(why) => {
+            told.notes.push(format!("{called}: {why}"));
+            return Ok(());
+        }
+        Desired::Refused(why) => {
+            told.errors.push(format!(
+                "{called} is not accepted, and nothing is written until it is: {why}"
+            ));
+            return Ok(());
+        }
+        Desired::Served(served) if served.exposure.paused => {
+            told.notes.push(format!(
+                "{called} is paused, so nothing is written; remove {} to have it compared",
+                annotation::PAUSED
+            ));
+            return Ok(());
+        }
+        Desired::Nothing => {}
+        Desired::Served(served) => {
+            let uid = model.metadata.uid.as_deref().unwrap_or_default();
+            for kind in &served.plan.missing {
+                told.errors.push(format!(
+                    "{called}: {kind} is needed and not installed; install the CRD {}",
+                    kind.crd().unwrap_or_default()
+                ));
+            }
+            for object in &served.plan.objects {
+                let key = (object.kind, namespace.clone(), object.name.clone());
+                let live = seen.objects.children.get(&key);
+                if live.is_some_and(|c| !c.belongs_to(uid, &served.topology.names.model)) {
+                    told.errors.push(format!(
+                        "{called}: {} {namespace}/{} exists and does not belong to it; it is left alone: remove or rename it",
+                        object.kind, object.name
+                    ));
+                    continue;
+                }
+                if live.is_some_and(|child| child.digest == object.digest) {
+                    continue;
+                }
+                let named = (object.kind, &*namespace, &*object.name);
+                let wanted = yaml(named, Some(ownership::wanted(&object.object)))?;
+                let is = seen
+                    .whole
+                    .get(&key)
+                    .map(|is| ownership::owned(object.kind, is));
+                told.text
+                    .push_str(&unified(named, &yaml(named, is)?, &wanted));
+            }
+            surplus.retain(|child| !served.plan.keeps(child));
+        }
+    }
+    for child in surplus {
+        let key = (child.kind, namespace.clone(), child.name().to_owned());
+        let is = seen
+            .whole
+            .get(&key)
+            .map(|is| ownership::owned(child.kind, is));
+        let named = (child.kind, &*namespace, child.name());
+        told.text.push_str(&unified(named, &yaml(named, is)?, ""));
+    }
+    Ok(())
+}
+
+/// Kind, namespace and name.
+type Named<'a> = (ChildKind, &'a str, &'a str);
+
+/// Fields with what names their object; empty when there is none.
+fn yaml(
+    (kind, namespace, name): Named<'_>,
+    fields: Option<Value>,
+) -> Result<String, output::Error> {
+    let Some(mut fields) = fields else {
+        return Ok(String::new());
+    };
+    prune(&mut fields);
+    fields["apiVersion"] = kind.api_version().into();
+    fields["kind"] = kind.as_str().into();
+    if !fields["metadata"].is_object() {
+        fields["metadata"] = json!({});
+    }
+    fields["metadata"]["namespace"] = namespace.into();
+    fields["metadata"]["name"] = name.into();
+    Ok(serde_yaml::to_string(&fields)?)
+}
+
+/// Takes away what is empty: that and an absent field are one.
+fn prune(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !ownership::is_empty(value));
+            map.values_mut().for_each(prune);
+        }
+        Value::Array(items) => items.iter_mut().for_each(prune),
+        _ => {}
+    }
+}
+
+/// The differences of an object, as `diff -u` shows them.
+fn unified((kind, namespace, name): Named<'_>, is: &str, wanted: &str) -> String {
+    let header = |text: &str, which: &str| match text {
+        "" => "/dev/null".to_owned(),
+        _ => format!("{kind} {namespace}/{name} ({which})"),
+    };
+    let diff = TextDiff::from_lines(is, wanted);
+    diff.unified_diff()
+        .context_radius(CONTEXT)
+        .header(&header(is, "live"), &header(wanted, "desired"))
+        .to_string()
+}
+
+/// The lines of a diff in their colours.
+fn coloured(diff: &str) -> String {
+    let mut text = String::new();
+    for line in diff.lines() {
+        let style = match line.as_bytes() {
+            [b'-', b'-', b'-', b' ', ..] | [b'+', b'+', b'+', b' ', ..] => Style::new().bold(),
+            [b'@', b'@', ..] => AnsiColor::Cyan.on_default(),
+            [b'+', ..] => GOOD,
+            [b'-', ..] => BAD,
+            _ => output::PLAIN,
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{}", styled(line, style));
+    }
+    text
+}

@@ -1,0 +1,404 @@
+//! The cluster as it is: a handful of lists, side by side, made what the decisions of the operator see.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::future::{join, join_all};
+use k8s_openapi::api::core::v1::{Namespace, Pod as WholePod};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kthena_bridge_api::annotation::POD_SELECTOR;
+use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, LABEL_PICKER, MANAGED_BY};
+use kthena_bridge_api::gateway::{Gateway, GatewayClass};
+use kthena_bridge_api::kthena::{LABEL_SERVING, ModelBooster, ModelServer, ModelServing};
+use kthena_bridge_core::observe::{Child, Detail, Objects, Pod, Route, bundle_version};
+use kube::api::{DynamicObject, ListParams};
+use kube::core::{ApiResource, ObjectMeta, Request};
+use kube::{Client, Resource};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Why a command cannot see what it needs.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(
+        "ModelBooster is not installed; install Kthena, or choose another cluster with --context"
+    )]
+    NoKthena,
+    #[error(
+        "ModelBoosters {of} may not be listed: {cause}; ask for that right, or name a namespace with --namespace"
+    )]
+    Forbidden { of: String, cause: String },
+    #[error("{what}: {cause}; see whether the cluster can be reached (kubectl version)")]
+    Request { what: String, cause: String },
+}
+
+/// What is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Looked {
+    /// The kinds of ours.
+    pub(crate) children: &'static [ChildKind],
+    /// What tells which objects are wanted, beside what tells how they fare.
+    pub(crate) decisions: bool,
+    /// The objects as they are, beside what is reduced of them.
+    pub(crate) whole: bool,
+}
+
+/// What a command sees.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// The Models, by namespace and name.
+    pub(crate) models: Vec<ModelBooster>,
+    /// What is around them.
+    pub(crate) objects: Objects,
+    /// Objects of ours as they are, by kind, namespace and name.
+    pub(crate) whole: HashMap<(ChildKind, String, String), Value>,
+    /// Whether something is there that the caller may not read.
+    pub(crate) partly: bool,
+}
+
+/// Looks at a namespace, or at all of them. What is not installed or may not be read is told on standard
+/// error, where something useful remains.
+pub(crate) async fn observe(
+    client: &Client,
+    namespace: Option<&str>,
+    looked: Looked,
+) -> Result<Seen, Error> {
+    let lists = Lists {
+        client,
+        namespace,
+        notes: Mutex::default(),
+        forbidden: AtomicBool::new(false),
+    };
+    let decisions = looked.decisions;
+    let everywhere = None;
+    let children = looked.children.iter().map(async |kind| {
+        let ours = format!("{LABEL_MANAGED_BY}={MANAGED_BY}");
+        // They compete for requests, whoever has written them.
+        let (of, labels) = match kind {
+            ChildKind::HTTPRoute if decisions => (everywhere, ""),
+            _ => (namespace, ours.as_str()),
+        };
+        let found: Result<Found<Value>, _> = lists.list(&kind.api_resource(), of, labels).await;
+        found.map(|found| (*kind, found))
+    });
+    let (pod, namespace_object) = (pods(), ApiResource::erase::<Namespace>(&()));
+    let around = async {
+        tokio::join!(
+            lists.of::<ModelBooster>(namespace),
+            lists.of::<Gateway>(everywhere),
+            lists.list::<Pod>(&pod, namespace, LABEL_SERVING),
+            lists.list::<Pod>(&pod, namespace, LABEL_PICKER),
+        )
+    };
+    let deciding = async {
+        if !decisions {
+            let (servings, servers) = (Ok(Found::default()), Ok(Found::default()));
+            let (classes, namespaces) = (Ok(Found::default()), Ok(Found::default()));
+            return (servings, servers, classes, namespaces, Ok(None));
+        }
+        tokio::join!(
+            lists.of::<ModelServing>(namespace),
+            lists.of::<ModelServer>(namespace),
+            lists.of::<GatewayClass>(everywhere),
+            lists.list::<Metadata>(&namespace_object, everywhere, ""),
+            lists.inference_extension(),
+        )
+    };
+    let (children, ((models, gateways, engines, pickers), deciding)) =
+        join(join_all(children), join(around, deciding)).await;
+    let (servings, servers, classes, namespaces, version) = deciding;
+
+    let models = models?;
+    if let Some(missing) = models.missing {
+        return Err(match missing {
+            Missing::NotInstalled => Error::NoKthena,
+            Missing::Forbidden(cause) => Error::Forbidden {
+                of: within(namespace),
+                cause,
+            },
+        });
+    }
+    let mut seen = Seen {
+        models: models.items,
+        ..Seen::default()
+    };
+    let named = |m: &ObjectMeta| (m.namespace.clone(), m.name.clone());
+    seen.models.sort_by_cached_key(|m| named(&m.metadata));
+    let objects = &mut seen.objects;
+    objects.gateways = shared(lists.kept(gateways?, "Gateway"));
+    objects.pods = shared(lists.kept(engines?, "Pod"));
+    objects.pods.extend(shared(pickers?.items));
+    objects.servings = shared(lists.kept(servings?, "ModelServing"));
+    objects.servers = shared(lists.kept(servers?, "ModelServer"));
+    objects.gateway_classes = shared(lists.kept(classes?, "GatewayClass"));
+    objects.inference_extension = version?;
+    for Metadata { metadata } in lists.kept(namespaces?, "Namespace") {
+        let labels = metadata.labels.unwrap_or_default();
+        let name = metadata.name.unwrap_or_default();
+        objects.namespaces.insert(name, labels);
+    }
+    for child in children {
+        let (kind, found) = child?;
+        if matches!(found.missing, Some(Missing::NotInstalled)) {
+            seen.objects.missing.push(kind);
+        }
+        // A kind of one implementation of Gateways is not there with the others.
+        let optional = kind.group() == "networking.gke.io" || kind == ChildKind::DestinationRule;
+        let items = match found.missing {
+            Some(Missing::NotInstalled) if optional => Vec::new(),
+            _ => lists.kept(found, kind.as_str()),
+        };
+        for object in items {
+            seen.add(kind, object, looked.whole);
+        }
+    }
+    lists.other_pods(&mut seen).await?;
+    seen.partly = lists.forbidden.into_inner();
+    let notes = lists.notes.into_inner();
+    for note in notes.unwrap_or_else(PoisonError::into_inner) {
+        anstream::eprintln!("note: {note}");
+    }
+    Ok(seen)
+}
+
+impl Seen {
+    /// Adds an object of ours, or a route of anybody's.
+    pub(crate) fn add(&mut self, kind: ChildKind, object: Value, whole: bool) {
+        let child = Child::reduce(kind, &object);
+        if kind == ChildKind::HTTPRoute {
+            self.objects.routes.push(Arc::new(Route::reduce(&object)));
+        }
+        let key = (kind, child.namespace().to_owned(), child.name().to_owned());
+        if whole {
+            self.whole.insert(key.clone(), object);
+        }
+        self.objects.children.insert(key, Arc::new(child));
+    }
+
+    /// The Model of this name.
+    pub(crate) fn model(&self, namespace: &str, name: &str) -> Option<&ModelBooster> {
+        let is = |m: &&ModelBooster| {
+            m.metadata.namespace.as_deref() == Some(namespace)
+                && m.metadata.name.as_deref() == Some(name)
+        };
+        self.models.iter().find(is)
+    }
+}
+
+/// What a list has brought.
+struct Found<T> {
+    items: Vec<T>,
+    missing: Option<Missing>,
+}
+
+impl<T> Default for Found<T> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            missing: None,
+        }
+    }
+}
+
+/// Why a list has brought nothing.
+enum Missing {
+    NotInstalled,
+    Forbidden(String),
+}
+
+#[derive(Deserialize)]
+struct List<T> {
+    items: Vec<T>,
+}
+
+/// An object of which only the metadata is read.
+#[derive(Deserialize)]
+struct Metadata {
+    metadata: ObjectMeta,
+}
+
+struct Lists<'a> {
+    client: &'a Client,
+    namespace: Option<&'a str>,
+    notes: Mutex<Vec<String>>,
+    forbidden: AtomicBool,
+}
+
+impl Lists<'_> {
+    async fn of<K>(&self, namespace: Option<&str>) -> Result<Found<K>, Error>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned,
+    {
+        self.list(&ApiResource::erase::<K>(&()), namespace, "")
+            .await
+    }
+
+    /// Lists a kind. Where it may not be listed everywhere, it is in the namespace of the command.
+    async fn list<T: DeserializeOwned>(
+        &self,
+        resource: &ApiResource,
+        namespace: Option<&str>,
+        labels: &str,
+    ) -> Result<Found<T>, Error> {
+        let found = self.list_in(resource, namespace, labels).await?;
+        match (&found.missing, namespace, self.namespace) {
+            (Some(Missing::Forbidden(_)), None, Some(own)) if is_namespaced(resource) => {
+                let narrower = self.list_in(resource, Some(own), labels).await?;
+                if narrower.missing.is_none() {
+                    self.note(format!(
+                        "{} may not be listed in all namespaces, so only those of {own} are known",
+                        resource.kind
+                    ));
+                }
+                Ok(narrower)
+            }
+            _ => Ok(found),
+        }
+    }
+
+    async fn list_in<T: DeserializeOwned>(
+        &self,
+        resource: &ApiResource,
+        namespace: Option<&str>,
+        labels: &str,
+    ) -> Result<Found<T>, Error> {
+        let failed = |cause: String| Error::Request {
+            what: format!("listing {} {}", resource.plural, within(namespace)),
+            cause,
+        };
+        let params = ListParams::default().labels(labels);
+        let request = Request::new(DynamicObject::url_path(resource, namespace))
+            .list(&params)
+            .map_err(|e| failed(e.to_string()))?;
+        let missing = |missing| {
+            Ok(Found {
+                items: Vec::new(),
+                missing: Some(missing),
+            })
+        };
+        match self.client.request::<List<T>>(request).await {
+            Ok(list) => Ok(Found {
+                items: list.items,
+                missing: None,
+            }),
+            Err(kube::Error::Api(status)) if status.code == 404 => missing(Missing::NotInstalled),
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                missing(Missing::Forbidden(status.message.clone()))
+            }
+            Err(error) => Err(failed(cause(&error))),
+        }
+    }
+
+    /// The version that the CRD of InferencePools says.
+    async fn inference_extension(&self) -> Result<Option<String>, Error> {
+        let Some(name) = ChildKind::InferencePool.crd() else {
+            return Ok(None);
+        };
+        let resource = ApiResource::erase::<CustomResourceDefinition>(&());
+        let request = Request::new(DynamicObject::url_path(&resource, None))
+            .get_metadata(&name, &kube::api::GetParams::default());
+        let failed = |cause: String| Error::Request {
+            what: format!("getting CustomResourceDefinition {name}"),
+            cause,
+        };
+        let request = request.map_err(|e| failed(e.to_string()))?;
+        match self.client.request::<Metadata>(request).await {
+            Ok(crd) => Ok(bundle_version(&crd.metadata)),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                self.note(format!(
+                    "the version of the inference extension is not known: {}",
+                    status.message
+                ));
+                Ok(None)
+            }
+            Err(error) => Err(failed(cause(&error))),
+        }
+    }
+
+    /// The pods of pools that select others than those of a ModelServing: all of their namespaces.
+    async fn other_pods(&self, seen: &mut Seen) -> Result<(), Error> {
+        let pools = seen
+            .objects
+            .children
+            .values()
+            .filter_map(|child| match &child.detail {
+                Detail::Pool { selector, .. } if !selector.contains_key(LABEL_SERVING) => {
+                    child.metadata.namespace.clone()
+                }
+                _ => None,
+            });
+        let models = seen.models.iter().filter_map(|model| {
+            let annotations = model.metadata.annotations.as_ref()?;
+            let other = !annotations.get(POD_SELECTOR)?.contains(LABEL_SERVING);
+            model.metadata.namespace.clone().filter(|_| other)
+        });
+        let namespaces: BTreeSet<String> = pools.chain(models).collect();
+        let resource = pods();
+        let lists = namespaces
+            .iter()
+            .map(|namespace| self.list::<Pod>(&resource, Some(namespace), ""));
+        for (namespace, found) in namespaces.iter().zip(join_all(lists).await) {
+            let found = found?;
+            if found.missing.is_none() {
+                let pods = &mut seen.objects.pods;
+                pods.retain(|pod| pod.metadata.namespace.as_ref() != Some(namespace));
+                pods.extend(shared(found.items));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a list has brought; a note where that is nothing.
+    fn kept<T>(&self, found: Found<T>, kind: &str) -> Vec<T> {
+        match &found.missing {
+            None => {}
+            Some(Missing::NotInstalled) => {
+                self.note(format!("{kind} is not installed, so there is none"));
+            }
+            Some(Missing::Forbidden(cause)) => {
+                self.forbidden.store(true, Ordering::Relaxed);
+                self.note(format!("{kind} is not known: {cause}"));
+            }
+        }
+        found.items
+    }
+
+    fn note(&self, note: String) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.push(note);
+    }
+}
+
+fn shared<T>(items: Vec<T>) -> Vec<Arc<T>> {
+    items.into_iter().map(Arc::new).collect()
+}
+
+fn pods() -> ApiResource {
+    ApiResource::erase::<WholePod>(&())
+}
+
+fn is_namespaced(resource: &ApiResource) -> bool {
+    !matches!(resource.kind.as_str(), "GatewayClass" | "Namespace")
+}
+
+/// For a message.
+pub(crate) fn within(namespace: Option<&str>) -> String {
+    namespace.map_or_else(
+        || "in all namespaces".to_owned(),
+        |namespace| format!("in namespace {namespace}"),
+    )
+}
+
+/// What the API server said, or why it was not reached.
+pub(crate) fn cause(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return status.message.clone();
+    }
+    let chain = std::iter::successors(std::error::Error::source(error), |e| e.source());
+    chain
+        .last()
+        .map_or_else(|| error.to_string(), ToString::to_string)
+}

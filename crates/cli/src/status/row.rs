@@ -1,0 +1,272 @@
+//! One Model of `status`: the structure of `-o json`, and a row of the table.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kthena_bridge_api::child::ChildKind;
+use kthena_bridge_api::condition::ConditionType;
+use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_core::exposure::GatewayRef;
+use kthena_bridge_core::observe::{Child, Cluster as _, Detail, Objects, Pod};
+use kthena_bridge_core::topology::Owner;
+use kthena_bridge_core::{Ask, Config, Exposure, Topology, plan, reachable};
+use serde::Serialize;
+
+use crate::observe::Seen;
+use crate::output::{self, BAD, Cell, GOOD, NONE, PLAIN, UNKNOWN, style_of};
+
+/// The document of `-o json` and `-o yaml`.
+#[derive(Debug, Serialize)]
+pub(super) struct Rows {
+    /// By namespace and name, or in the order in which they are named.
+    pub(super) models: Vec<Row>,
+}
+
+/// A Model.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Row {
+    namespace: String,
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<Timestamp>,
+    /// `namespace/name[:listener]`: those of its route, else those that its annotation names.
+    gateways: Vec<String>,
+    addresses: Vec<Location>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoints: Option<Endpoints>,
+    model_names: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint_picker: Option<Picker>,
+    /// Those of ours, in the order in which they are written.
+    conditions: Vec<Condition>,
+}
+
+/// Where a Model answers.
+#[derive(Debug, Serialize)]
+struct Location {
+    /// The base URL of its API.
+    url: String,
+    /// The Gateway's address and port.
+    address: String,
+    port: u16,
+    /// Headers without which its route does not match.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    headers: BTreeMap<String, String>,
+}
+
+/// The pods that its pool selects.
+#[derive(Debug, Serialize)]
+struct Endpoints {
+    /// Ready, and not known to serve on other ports only.
+    ready: usize,
+    total: usize,
+}
+
+/// Who picks endpoints.
+#[derive(Debug, Serialize)]
+struct Picker {
+    service: String,
+    /// Whether the operator runs it.
+    managed: bool,
+    /// Of one that the operator runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ready: Option<bool>,
+}
+
+impl Row {
+    /// Of a Model; what is decided is left out without a configuration.
+    pub(super) fn of(model: &ModelBooster, seen: &Seen, config: Option<&Config>) -> Self {
+        let objects = &seen.objects;
+        let owner = Owner::of(&model.metadata);
+        let asked = config.map(|config| Ask::of(model, config));
+        let exposure = match &asked {
+            Some(Ask::Exposure(exposure)) => Some(exposure),
+            _ => None,
+        };
+        let topology = exposure.and_then(|exposure| Topology::of(exposure, model, objects).ok());
+        let model_names = match (exposure, &topology) {
+            (Some(exposure), Some(topology)) => plan::model_names(exposure, topology),
+            (Some(exposure), None) => exposure.model_names.clone().unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let route = owner
+            .child(ChildKind::HTTPRoute, objects)
+            .and_then(|child| objects.route(child.namespace(), child.name()));
+        let (gateways, addresses) = match &route {
+            Some(route) => (
+                route
+                    .gateways()
+                    .map(|(namespace, name, listener)| GatewayRef {
+                        namespace: namespace.to_owned(),
+                        name: name.to_owned(),
+                        listener: listener.map(str::to_owned),
+                    })
+                    .map(|gateway| gateway.to_string())
+                    .collect(),
+                reachable::targets(route, objects)
+                    .into_iter()
+                    .map(|target| Location {
+                        url: target.base_url(),
+                        address: target.address,
+                        port: target.port,
+                        headers: target.headers.into_iter().collect(),
+                    })
+                    .collect(),
+            ),
+            None => (asked_gateways(model), Vec::new()),
+        };
+        let conditions = model.status.iter().flat_map(|s| &s.conditions);
+        let ours = |type_: ConditionType| {
+            conditions
+                .clone()
+                .find(move |c| c.type_ == type_.as_str())
+                .cloned()
+        };
+        Self {
+            created: model.metadata.creation_timestamp.as_ref().map(|t| t.0),
+            gateways,
+            addresses,
+            endpoints: endpoints(&owner, objects),
+            model_names,
+            endpoint_picker: config.and_then(|_| picker(&owner, objects)),
+            conditions: ConditionType::ALL.into_iter().filter_map(ours).collect(),
+            namespace: owner.namespace,
+            name: owner.name,
+        }
+    }
+
+    fn condition(&self, type_: ConditionType) -> Option<&Condition> {
+        self.conditions.iter().find(|c| c.type_ == type_.as_str())
+    }
+
+    fn condition_cell(&self, type_: ConditionType) -> Cell {
+        match self.condition(type_) {
+            None => Cell::styled(NONE, UNKNOWN),
+            Some(c) if c.status == "True" => Cell::styled("True", GOOD),
+            Some(c) => Cell::styled(format!("{} ({})", c.status, c.reason), style_of(&c.status)),
+        }
+    }
+
+    fn cells(&self, with_namespace: bool, wide: bool, now: Timestamp) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        if with_namespace {
+            cells.push(Cell::new(&self.namespace));
+        }
+        let gateway = |gateway: &String| {
+            let own = format!("{}/", self.namespace);
+            gateway.strip_prefix(&own).unwrap_or(gateway).to_owned()
+        };
+        let gateways: Vec<String> = self.gateways.iter().map(gateway).collect();
+        let urls: Vec<&str> = self.addresses.iter().map(|a| a.url.as_str()).collect();
+        cells.push(Cell::new(&self.name));
+        cells.push(Cell::new(gateways.join(",")));
+        cells.push(Cell::new(urls.join(",")));
+        cells.push(match &self.endpoints {
+            None => Cell::new(NONE),
+            Some(Endpoints { ready, total }) => {
+                let style = if *ready == 0 { BAD } else { PLAIN };
+                Cell::styled(format!("{ready}/{total}"), style)
+            }
+        });
+        cells.push(self.condition_cell(ConditionType::Accepted));
+        cells.push(self.condition_cell(ConditionType::Programmed));
+        cells.push(Cell::new(
+            self.created.map_or(String::new(), |c| output::age(c, now)),
+        ));
+        if wide {
+            cells.push(Cell::new(self.model_names.join(",")));
+            cells.push(match &self.endpoint_picker {
+                None => Cell::new(NONE),
+                Some(picker) if picker.ready == Some(false) => {
+                    Cell::styled(format!("{} (not ready)", picker.service), BAD)
+                }
+                Some(picker) => Cell::new(&picker.service),
+            });
+            cells.push(Cell::new(self.message()));
+        }
+        cells
+    }
+
+    /// What stands in the way; else where and how it is served.
+    fn message(&self) -> &str {
+        let of = |type_| self.condition(type_);
+        let two = [of(ConditionType::Accepted), of(ConditionType::Programmed)];
+        let bad = two.into_iter().flatten().find(|c| c.status != "True");
+        bad.or(two[1]).map_or("", |c| c.message.as_str())
+    }
+}
+
+impl Rows {
+    /// As a table.
+    pub(super) fn table(&self, with_namespace: bool, wide: bool, now: Timestamp) -> String {
+        let mut header = Vec::new();
+        if with_namespace {
+            header.push("NAMESPACE");
+        }
+        header.extend([
+            "NAME",
+            "GATEWAY",
+            "ADDRESS",
+            "READY",
+            "ACCEPTED",
+            "PROGRAMMED",
+            "AGE",
+        ]);
+        if wide {
+            header.extend(["MODEL NAMES", "PICKER", "MESSAGE"]);
+        }
+        let cells = |row: &Row| row.cells(with_namespace, wide, now);
+        let rows: Vec<Vec<Cell>> = self.models.iter().map(cells).collect();
+        output::table(&header, &rows)
+    }
+}
+
+/// The Gateways that the annotation names.
+fn asked_gateways(model: &ModelBooster) -> Vec<String> {
+    let owner = Owner::of(&model.metadata);
+    let annotations = model.metadata.annotations.clone().unwrap_or_default();
+    let config = Config::default();
+    let parsed = Exposure::parse(&owner.namespace, &owner.name, &annotations, &config);
+    let exposure = parsed.ok().flatten();
+    let gateways = exposure.iter().flat_map(|e| &e.gateways);
+    gateways.map(ToString::to_string).collect()
+}
+
+fn endpoints(owner: &Owner, objects: &Objects) -> Option<Endpoints> {
+    let pool = owner.child(ChildKind::InferencePool, objects)?;
+    let Detail::Pool {
+        selector,
+        target_port,
+        ..
+    } = &pool.detail
+    else {
+        return None;
+    };
+    let pods = objects.pods(&owner.namespace, selector);
+    let may_serve = |pod: &Pod| target_port.is_none_or(|port| pod.may_serve(port));
+    Some(Endpoints {
+        ready: pods.iter().filter(|p| p.ready && may_serve(p)).count(),
+        total: pods.len(),
+    })
+}
+
+fn picker(owner: &Owner, objects: &Objects) -> Option<Picker> {
+    let pool = owner.child(ChildKind::InferencePool, objects)?;
+    let Detail::Pool {
+        picker: service, ..
+    } = &pool.detail
+    else {
+        return None;
+    };
+    let managed = *service == owner.names().picker;
+    let deployment = owner.child(ChildKind::Deployment, objects);
+    let is_ready =
+        |child: &Child| matches!(child.detail, Detail::Deployment { ready, .. } if ready > 0);
+    Some(Picker {
+        service: service.clone(),
+        managed,
+        ready: managed.then(|| deployment.is_some_and(|d| is_ready(&d))),
+    })
+}

@@ -1,0 +1,71 @@
+//! Whether a Model is to be exposed, and the route that it asks for.
+
+use std::sync::Arc;
+
+use kthena_bridge_api::child::ChildKind;
+use kthena_bridge_api::kthena::ModelBooster;
+
+use crate::config::Config;
+use crate::exposure::{Exposure, InvalidAnnotations};
+use crate::observe::{Cluster, Route};
+use crate::plan;
+use crate::topology::{Owner, Topology};
+
+/// What a Model asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Nothing may be done for now: it is on its way out, or Kthena has not begun with it.
+    Wait,
+    /// Not, or no longer, to be exposed: nothing of ours may be there.
+    Nothing,
+    /// What is not understood.
+    Invalid(InvalidAnnotations),
+    /// To be exposed.
+    Exposure(Box<Exposure>),
+}
+
+impl Ask {
+    /// Reads what a Model asks for.
+    pub fn of(model: &ModelBooster, config: &Config) -> Self {
+        // The objects go with it, by their owner references.
+        if model.metadata.deletion_timestamp.is_some() {
+            return Self::Wait;
+        }
+        let owner = Owner::of(&model.metadata);
+        let annotations = model.metadata.annotations.clone().unwrap_or_default();
+        let parsed = Exposure::parse(&owner.namespace, &owner.name, &annotations, config);
+        let Some(parsed) = parsed.transpose() else {
+            return Self::Nothing;
+        };
+        // Kthena writes its first condition only while there is none at all.
+        if model
+            .status
+            .as_ref()
+            .is_none_or(|status| status.conditions.is_empty())
+        {
+            return Self::Wait;
+        }
+        match parsed {
+            Ok(exposure) => Self::Exposure(Box::new(exposure)),
+            Err(invalid) => Self::Invalid(invalid),
+        }
+    }
+}
+
+/// The route that is asked for, as old as its Model while it is not written, and the same route as it is.
+pub fn route(
+    model: &ModelBooster,
+    exposure: &Exposure,
+    topology: &Topology,
+    config: &Config,
+    cluster: &impl Cluster,
+) -> (Route, Option<Arc<Route>>) {
+    let mut wanted = plan::route(exposure, topology, config);
+    let created = &model.metadata.creation_timestamp;
+    wanted.metadata.creation_timestamp.clone_from(created);
+    let live = topology
+        .owner
+        .child(ChildKind::HTTPRoute, cluster)
+        .and_then(|child| cluster.route(child.namespace(), child.name()));
+    (wanted, live)
+}

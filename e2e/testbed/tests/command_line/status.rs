@@ -1,0 +1,1 @@
+//! `kthena-bridge status`.
