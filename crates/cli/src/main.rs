@@ -10,6 +10,7 @@ mod diff;
 mod docs;
 mod explain;
 mod input;
+mod migrate;
 mod observe;
 mod output;
 mod plugin;
@@ -44,6 +45,8 @@ enum Command {
     Annotate(Box<annotate::Arguments>),
     /// Check whether the cluster has what Models need to be exposed.
     Check(check::Arguments),
+    /// Hand a Model over from objects that were made by hand, without an outage.
+    Migrate(Box<migrate::Arguments>),
     /// Print the script that completes commands in a shell.
     Completions(completions::Arguments),
     /// Compare the objects of Models with those that the operator would write now.
@@ -95,6 +98,11 @@ fn main() -> ExitCode {
                 code => code,
             },
             Err(error) => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
+        },
+        Command::Migrate(arguments) => match migrate::run(&arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) if error.is_bad_input() => failed(&error, ExitCode::from(EXIT_BAD_INPUT)),
+            Err(error) => failed(&error, ExitCode::FAILURE),
         },
         Command::Completions(arguments) => {
             printed(completions::run(&arguments, &mut Cli::command()))
