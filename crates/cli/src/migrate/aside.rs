@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use kthena_bridge_core::exposure::ENDPOINT_PICKER_PORT;
 use kthena_bridge_core::names::short_hash;
 use serde_json::{Value, json};
 
@@ -160,11 +161,20 @@ impl Copier<'_> {
         }
         let mut told = false;
         for container in pod["containers"].as_array_mut().into_iter().flatten() {
+            let mut is_picker = false;
             for field in ["command", "args"] {
-                if let Some(words) = container[field].as_array_mut() {
-                    told |= self.tell_pool(words);
-                }
+                let words = container.get_mut(field).and_then(Value::as_array_mut);
+                is_picker |= words.is_some_and(|words| self.tell_pool(words));
             }
+            // It is well by its own account some seconds before it listens for the Gateway.
+            if is_picker && container.get("startupProbe").is_none() {
+                container["startupProbe"] = json!({
+                    "tcpSocket": {"port": self.picker_port()},
+                    "periodSeconds": 1,
+                    "failureThreshold": 120,
+                });
+            }
+            told |= is_picker;
         }
         if told {
             return Ok(());
@@ -172,6 +182,23 @@ impl Copier<'_> {
         Err(format!(
             "{original} names its pool in no --pool-name, so that none can be run for another pool"
         ))
+    }
+
+    /// The port of the endpoint picker's container that the pool's requests come to.
+    fn picker_port(&self) -> Value {
+        let port = self
+            .by_hand
+            .pool
+            .value
+            .pointer("/spec/endpointPickerRef/port/number");
+        let port = port.cloned().unwrap_or_else(|| ENDPOINT_PICKER_PORT.into());
+        let services = self.by_hand.of("Service");
+        let mut ports = services.flat_map(|service| service.list("/spec/ports"));
+        let of_service = ports.find(|p| p["port"] == port);
+        of_service
+            .and_then(|p| p.get("targetPort"))
+            .cloned()
+            .unwrap_or(port)
     }
 
     /// Gives the endpoint picker the copy of its pool.

@@ -11,9 +11,9 @@ use kube::api::{DynamicObject, ListParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};
 
-use super::Error;
 use super::aside::LABEL;
 use super::object::Object;
+use super::{Error, TEMPORARY};
 use crate::observe::cause;
 
 /// The objects of a namespace that may have to do with it.
@@ -341,8 +341,15 @@ impl Lists {
     }
 }
 
-/// Whether a route has a backend that is this pool.
+/// Whether a route has a backend that is this pool, and has requests: those of one that an earlier run has
+/// parked go elsewhere already.
 fn leads_to(route: &Object, pool: &str) -> bool {
+    if route
+        .text("/spec/rules/0/matches/0/path/value")
+        .starts_with(TEMPORARY)
+    {
+        return false;
+    }
     let rules = route.list("/spec/rules").iter();
     rules
         .flat_map(|rule| rule["backendRefs"].as_array().into_iter().flatten())

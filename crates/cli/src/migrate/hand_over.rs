@@ -82,7 +82,7 @@ impl HandOver {
             });
         }
         // Until here the original was the older of two routes for the same requests.
-        self.delete(&originals.route).await?;
+        self.park(&originals.route).await?;
         say(&format!("requests go through the copy {}", copies.route))?;
         let keepers = keepers(originals);
         if !keepers.is_empty() {
@@ -129,9 +129,9 @@ impl HandOver {
                 Err(other) => Error::NotTakenBack(Box::new(error), Box::new(other)),
             });
         }
-        self.delete(&by_hand.route).await?;
+        self.park(&by_hand.route).await?;
         say(&format!(
-            "{} is gone, and the Model's own has its requests",
+            "the Model's own route has the requests, and {} has none",
             by_hand.route
         ))?;
         self.condition("Programmed", |c| c.status == "True").await?;
@@ -212,10 +212,6 @@ impl HandOver {
         let wanted = plan.objects.iter().find(|o| o.kind == ChildKind::HTTPRoute);
         let wanted = wanted.ok_or_else(|| problem("the operator would make none".to_owned()))?;
         let rules = &wanted.object["spec"]["rules"];
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
         self.until(
             &format!("giving the requests to HTTPRoute {name}"),
             async || {
@@ -227,7 +223,7 @@ impl HandOver {
                     "spec": {"rules": rules},
                 });
                 let api = route.api(&self.client, &self.namespace);
-                answer(api.patch(name, &params, &Patch::Merge(patch)))
+                answer(api.patch(name, &params(), &Patch::Merge(patch)))
                     .await
                     .map(drop)
             },
@@ -235,31 +231,51 @@ impl HandOver {
         .await
     }
 
+    /// Takes a route's requests away, so that another one for the same requests has them. It goes on leading
+    /// to its pool: a Gateway that forgets the pool in the same moment would fail requests that are under way.
+    async fn park(&self, route: &Object) -> Result<(), Error> {
+        let path = format!(
+            "{}/{}",
+            temporary_path(&self.namespace, &self.name),
+            route.name()
+        );
+        self.until(&format!("taking the requests from {route}"), async || {
+            let now = self.again(route).await?;
+            let mut rule = now.pointer("/spec/rules/0").cloned().unwrap_or_default();
+            rule["matches"] = json!([{"path": {"type": "PathPrefix", "value": path}}]);
+            let patch = json!({
+                "metadata": {"resourceVersion": now["metadata"]["resourceVersion"]},
+                "spec": {"rules": [rule]},
+            });
+            let api = route.api(&self.client, &self.namespace);
+            answer(api.patch(route.name(), &params(), &Patch::Merge(patch)))
+                .await
+                .map(drop)
+        })
+        .await?;
+        self.reported(route).await
+    }
+
     /// Deletes what serves nothing any more.
     pub(super) async fn clean_up(&self, by_hand: &ByHand, keep: bool) -> Result<(), Error> {
-        if keep {
-            return say("the other hand-made objects serve nothing any more");
-        }
-        let (kept, free): (Vec<&Object>, Vec<&Object>) = by_hand
-            .all()
-            .filter(|o| **o != by_hand.route)
-            .partition(|object| object.keeper().is_some());
+        let is_kept = |o: &&Object| o.keeper().is_some() || (keep && *o != &by_hand.route);
+        let (kept, free): (Vec<&Object>, Vec<&Object>) = by_hand.all().partition(is_kept);
         if !free.is_empty() {
-            self.wait(
-                "no request is under way through what was made by hand",
-                self.drain,
-            )
-            .await?;
+            let what = "no request is under way through what was made by hand";
+            self.wait(what, self.drain).await?;
         }
         for object in free {
             self.delete(object).await?;
+            say(&format!("{object} is deleted"))?;
         }
-        say("what was made by hand is gone")?;
-        if !kept.is_empty() {
-            say("but for these, which serve nothing any more:")?;
+        for object in kept {
+            say(&format!("{object} serves nothing any more"))?;
         }
         for keeper in keepers(by_hand) {
-            say(&format!("  {keeper}: {}", keeper.release(&self.namespace)))?;
+            say(&format!(
+                "{keeper} keeps some: {}",
+                keeper.release(&self.namespace)
+            ))?;
         }
         Ok(())
     }
@@ -475,6 +491,13 @@ fn is_taken(object: &Value) -> bool {
         && parents
             .iter()
             .all(|p| says(p, "Accepted") && says(p, "ResolvedRefs"))
+}
+
+fn params() -> PatchParams {
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
 }
 
 /// Waits for the answer to a request; the error is the API server's words.

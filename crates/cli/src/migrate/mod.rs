@@ -3,7 +3,8 @@
 //! Two routes with the same host, path and headers serve the same requests: Gateway API lets the older one
 //! win. So the operator's route is made under a path of its own first, with its pool and its endpoint
 //! picker, and is given the requests while the hand-made route still has them. Whichever wins then, each
-//! request is served; and when the hand-made route goes, there is nothing to wait for.
+//! request is served; and when the hand-made route moves away, there is nothing to wait for. It is deleted
+//! later, when nothing is under way through its pool.
 //!
 //! The operator writes no route whose requests another one has (RouteConflict). It keeps what its own
 //! route has already, so that the route is given the requests while that refusal holds the operator back.
@@ -61,7 +62,7 @@ pub(crate) struct Arguments {
     /// the current folder. The file must not exist.
     #[arg(long, value_name = "FILE")]
     backup: Option<PathBuf>,
-    /// Leave the hand-made objects that serve nothing any more, but for the route.
+    /// Leave the hand-made objects, which serve nothing any more; only the route is deleted.
     #[arg(long)]
     keep: bool,
     /// How long two routes serve side by side, so that every data plane has both.
@@ -350,9 +351,12 @@ fn prepare(
     })
 }
 
-/// Where the operator's route is made first, without anybody's requests.
+/// Where routes are that have nobody's requests.
+const TEMPORARY: &str = "/kthena-bridge-migration/";
+
+/// Where the routes of a Model are that have nobody's requests.
 fn temporary_path(namespace: &str, name: &str) -> String {
-    format!("/kthena-bridge-migration/{namespace}/{name}")
+    format!("{TEMPORARY}{namespace}/{name}")
 }
 
 /// Maps put together; what comes later counts.
@@ -443,8 +447,8 @@ impl Migration {
             "give its route the requests, beside {}",
             by_hand.route
         ));
-        steps.push(format!("delete {}", by_hand.route));
-        steps.push("delete the rest when no request is under way there".to_owned());
+        steps.push(format!("take the requests from {}", by_hand.route));
+        steps.push("delete what was made by hand, when no request is under way there".to_owned());
         steps
     }
 }
