@@ -128,7 +128,7 @@ impl Facts {
             if pre {
                 None
             } else {
-                Some(Installed::read(client, operator_namespace).await)
+                Some(Box::pin(Installed::read(client, operator_namespace)).await)
             }
         };
         let (served, definitions, classes, gateways, kthena, istiod, may_not_create, installed) = tokio::join!(

@@ -56,12 +56,8 @@ pub(crate) enum Error {
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn run(arguments: &Arguments) -> Result<(String, bool), Error> {
     let cluster = arguments.access.cluster().await?;
-    let facts = Facts::read(
-        &cluster.client,
-        &arguments.operator_namespace,
-        arguments.pre,
-    )
-    .await?;
+    let namespace = &arguments.operator_namespace;
+    let facts = Box::pin(Facts::read(&cluster.client, namespace, arguments.pre)).await?;
     let report = judge(&facts);
     let text = match arguments.output {
         Some(Output::Json) => serde_json::to_string_pretty(&report.json())? + "\n",

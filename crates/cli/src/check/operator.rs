@@ -161,10 +161,8 @@ fn picker_rights(installed: &Installed) -> Check {
         .unwrap_or(&default)
         .endpoint_picker
         .cluster_role;
-    let apply = format!(
-        "Endpoint pickers do not start without it. In a checkout:\n\
-         kubectl apply -f config/endpoint-picker-cluster-role.yaml"
-    );
+    let apply = "Endpoint pickers do not start without it. In a checkout:\n\
+         kubectl apply -f config/endpoint-picker-cluster-role.yaml";
     match &installed.picker_role {
         Err(why) => unknown(subject, &format!("ClusterRole {name}"), why),
         Ok(None) => Check::failed(subject, format!("there is no ClusterRole {name}"), apply),

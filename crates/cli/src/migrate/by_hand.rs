@@ -70,7 +70,7 @@ impl Lists {
         })
     }
 
-    fn of<'a>(&'a self, kind: ChildKind) -> impl Iterator<Item = &'a Object> {
+    fn of(&self, kind: ChildKind) -> impl Iterator<Item = &Object> {
         let resource = kind.api_resource();
         self.objects.iter().filter(move |o| o.resource == resource)
     }

@@ -123,7 +123,7 @@ impl HandOver {
         annotations: &BTreeMap<String, String>,
     ) -> Result<(), Error> {
         let before = self.model().await?.metadata.annotations.unwrap_or_default();
-        if let Err(error) = self.take_requests(by_hand, annotations).await {
+        if let Err(error) = Box::pin(self.take_requests(by_hand, annotations)).await {
             return Err(match self.annotate(&before).await {
                 Ok(()) => Error::TakenBack(Box::new(error)),
                 Err(other) => Error::NotTakenBack(Box::new(error), Box::new(other)),

@@ -236,7 +236,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
         }
         None => &migration.by_hand,
     };
-    hand_over.expose(by_hand, &migration.annotations).await?;
+    Box::pin(hand_over.expose(by_hand, &migration.annotations)).await?;
     hand_over
         .clean_up(by_hand, arguments.keep && copies.is_none())
         .await

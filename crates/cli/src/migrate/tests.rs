@@ -136,7 +136,7 @@ fn what_others_use_is_left() {
 #[test]
 fn without_one_route_there_is_nothing_to_hand_over() {
     let none = lists(of_kind("HTTPRoute", |route| {
-        route["spec"]["rules"] = json!([])
+        route["spec"]["rules"] = json!([]);
     }));
     let error = ByHand::find(&none, "demo", "uid", None)
         .unwrap_err()
@@ -283,7 +283,7 @@ fn what_annotations_cannot_say_is_refused_by_name() {
         (
             |spec| {
                 spec["rules"][0]["matches"] =
-                    json!([{"path": {"value": "/a"}}, {"path": {"value": "/b"}}])
+                    json!([{"path": {"value": "/a"}}, {"path": {"value": "/b"}}]);
             },
             "several paths",
         ),
@@ -294,7 +294,7 @@ fn what_annotations_cannot_say_is_refused_by_name() {
         (
             |spec| {
                 spec["rules"][0]["backendRefs"] =
-                    json!([spec["rules"][0]["backendRefs"][0], {"name": "x"}])
+                    json!([spec["rules"][0]["backendRefs"][0], {"name": "x"}]);
             },
             "several backends",
         ),

@@ -304,3 +304,64 @@ async fn what_cannot_be_handed_over_is_left_as_it_is() {
     assert_eq!(code, 1, "{error}");
     assert!(error.contains("name another file with --backup"), "{error}");
 }
+
+/// With a release called as the Model, to uninstall it later would delete what the operator has made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_helm_keeps_is_let_go_by_helm_without_a_failed_request() {
+    let bed = bed().await;
+    let namespace = bed.namespace("migrate-helm").await.unwrap();
+    let chart = bed.dir().join("by-hand-chart");
+    std::fs::create_dir_all(chart.join("templates")).unwrap();
+    let about = "apiVersion: v2\nname: by-hand\nversion: 0.1.0\n";
+    std::fs::write(chart.join("Chart.yaml"), about).unwrap();
+    let (gateway, release): (Vec<&str>, Vec<&str>) = BY_HAND
+        .split("\n---\n")
+        .partition(|document| document.contains("kind: Gateway\n"));
+    let release = release.join("\n---\n");
+    let release = release.replace("NAMESPACE.svc", &format!("{}.svc", namespace.name()));
+    std::fs::write(chart.join("templates/all.yaml"), release).unwrap();
+    let helm = bed.helm();
+    let chart = chart.display().to_string();
+    helm.run(&["install", "demo", &chart, "--namespace", namespace.name()])
+        .await
+        .unwrap();
+    let (model, gateway) = by_hand(bed.bed, &namespace, &gateway.join("\n---\n")).await;
+
+    let requests = Requests::start(bed.bed, gateway);
+    let file = |name: &str| bed.dir().join(name).display().to_string();
+    let first = file("migrate-helm-1.yaml");
+    let (code, out, error) = kthena_bridge(&bed, &arguments(&namespace, &first, &["--yes"])).await;
+    let uninstall = format!("helm -n {} uninstall demo", namespace.name());
+    let kept = (code, error.contains(&uninstall));
+    let uninstalled = helm
+        .run(&[
+            "uninstall",
+            "demo",
+            "--namespace",
+            namespace.name(),
+            "--wait",
+        ])
+        .await;
+    let second = file("migrate-helm-2.yaml");
+    let again = kthena_bridge(&bed, &arguments(&namespace, &second, &["--yes"])).await;
+    let outcome = requests.stop().await;
+    println!(
+        "helm: {} requests, the slowest {:?}, failed: {:?}",
+        outcome.sent, outcome.slowest, outcome.failed
+    );
+    assert_eq!(kept, (1, true), "{out}{error}");
+    uninstalled.unwrap();
+    assert_eq!(again.0, 0, "{}{}", again.1, again.2);
+    assert!(
+        outcome.failed.is_empty(),
+        "{:?}\n{out}{}",
+        outcome.failed,
+        again.1
+    );
+    model
+        .wait_for_condition("Programmed", "True")
+        .await
+        .unwrap();
+    let left = objects(bed.bed, &model).await;
+    assert!(left.iter().all(|(_, owned)| *owned), "{left:?}");
+}
