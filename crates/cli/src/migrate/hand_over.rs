@@ -84,6 +84,8 @@ impl HandOver {
         // Until here the original was the older of two routes for the same requests.
         self.park(&originals.route).await?;
         say(&format!("requests go through the copy {}", copies.route))?;
+        self.wait("no request is under way through the originals", self.drain)
+            .await?;
         let keepers = keepers(originals);
         if !keepers.is_empty() {
             let names: Vec<String> = keepers.iter().map(ToString::to_string).collect();
@@ -91,8 +93,6 @@ impl HandOver {
                 keepers.iter().map(|k| k.release(&self.namespace)).collect();
             return Err(Error::Kept(names.join(" and "), releases.join("\n  ")));
         }
-        self.wait("no request is under way through the originals", self.drain)
-            .await?;
         self.delete_all(originals).await?;
         say("the originals are gone")
     }

@@ -6,20 +6,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::Role;
 use kthena_bridge_api::child::ChildKind;
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 use testbed::{Model, Namespace, TestBed};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::{LIMIT, bed, kthena_bridge};
 
 const BY_HAND: &str = include_str!("../bed/by-hand.yaml");
 
-/// Requests that are sent one after the other until they are told to end.
+/// How long the engine takes for an answer, so that many are under way at any time.
+const ANSWER: Duration = Duration::from_millis(1200);
+
+/// Requests that are sent at a pace until they are told to end, whether there are answers or not.
 struct Requests {
     stop: Arc<AtomicBool>,
     sender: JoinHandle<Outcome>,
@@ -38,19 +41,25 @@ impl Requests {
         let stopped = Arc::clone(&stop);
         let began = Instant::now();
         let sender = tokio::spawn(async move {
-            let mut outcome = Outcome::default();
+            let mut under_way = JoinSet::new();
             while !stopped.load(Ordering::Relaxed) {
-                let sent = Instant::now();
-                let answer = ask(bed, gateway).await;
+                under_way.spawn(async move {
+                    let sent = Instant::now();
+                    let answer = ask(bed, gateway).await;
+                    (sent.duration_since(began), sent.elapsed(), answer)
+                });
+                // The pace; nothing is waited for.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let mut outcome = Outcome::default();
+            for (sent, took, answer) in under_way.join_all().await {
                 outcome.sent += 1;
-                outcome.slowest = outcome.slowest.max(sent.elapsed());
+                outcome.slowest = outcome.slowest.max(took);
                 if answer.as_ref().map(|(status, _)| *status) != Ok(200) {
                     outcome
                         .failed
-                        .push(format!("after {:?}: {answer:?}", began.elapsed()));
+                        .push(format!("sent after {sent:?}, for {took:?}: {answer:?}"));
                 }
-                // A pace, so that the others on this machine get on; nothing is waited for.
-                tokio::time::sleep(Duration::from_millis(10)).await;
             }
             outcome
         });
@@ -94,6 +103,13 @@ async fn by_hand<'a>(
         }
     });
     looked.await.unwrap();
+    let pods: Api<Pod> = Api::namespaced(bed.client().unwrap(), namespace.name());
+    let engines = ListParams::default().labels("modelserving.volcano.sh/entry=true");
+    for pod in pods.list(&engines).await.unwrap() {
+        let url = format!("http://{}:8000/sim", pod.status.unwrap().pod_ip.unwrap());
+        let slow = json!({"delay_ms": ANSWER.as_millis()});
+        assert_eq!(bed.post(&url, &[], &slow).await.unwrap().status, 200);
+    }
     (model, gateway)
 }
 
@@ -135,7 +151,7 @@ fn arguments<'a>(namespace: &'a Namespace<'_>, backup: &'a str, flags: &[&'a str
         "--backup",
         backup,
     ];
-    let pace = ["--settle=1", "--drain=1", "--timeout=60"];
+    let pace = ["--settle=1", "--drain=3", "--timeout=60"];
     [&all[..], &pace, flags].concat()
 }
 
@@ -160,7 +176,7 @@ async fn hand_over(bed: &'static TestBed, prefix: &str, manifests: &str) -> Stri
     let (code, out, error) = kthena_bridge(bed, &arguments(&namespace, &backup, &["--yes"])).await;
     let after = ask(bed, gateway).await;
     let outcome = requests.stop().await;
-    println!(
+    eprintln!(
         "{prefix}: {} requests, the slowest {:?}, failed: {:?}",
         outcome.sent, outcome.slowest, outcome.failed
     );
@@ -168,6 +184,11 @@ async fn hand_over(bed: &'static TestBed, prefix: &str, manifests: &str) -> Stri
     assert_eq!(after.unwrap().0, 200);
     assert!(outcome.failed.is_empty(), "{:?}\n{out}", outcome.failed);
     assert!(outcome.sent > 100, "too few to tell: {}", outcome.sent);
+    assert!(
+        outcome.slowest > ANSWER,
+        "they take their time: {:?}",
+        outcome.slowest
+    );
 
     // Everything is the operator's, and nothing by hand is left.
     model
@@ -345,7 +366,7 @@ async fn what_helm_keeps_is_let_go_by_helm_without_a_failed_request() {
     let second = file("migrate-helm-2.yaml");
     let again = kthena_bridge(&bed, &arguments(&namespace, &second, &["--yes"])).await;
     let outcome = requests.stop().await;
-    println!(
+    eprintln!(
         "helm: {} requests, the slowest {:?}, failed: {:?}",
         outcome.sent, outcome.slowest, outcome.failed
     );
