@@ -42,9 +42,18 @@ pub(crate) fn read(path: Option<&Path>) -> Result<Config, Error> {
 /// Reads a file; where there is none, what the operator of the cluster is given, and the defaults, with a
 /// note, where that is not known.
 pub(crate) async fn read_or_ask(path: Option<&Path>, client: &Client) -> Result<Config, Error> {
+    Ok(read_or_ask_where(path, client).await?.0)
+}
+
+/// The same, with what to say of where in the cluster it is from.
+pub(crate) async fn read_or_ask_where(
+    path: Option<&Path>,
+    client: &Client,
+) -> Result<(Config, Option<String>), Error> {
     if path.is_some() {
-        return read(path);
+        return Ok((read(path)?, None));
     }
+    let defaults = || Ok((Config::default(), None));
     let note = |what: &str| {
         anstream::eprintln!(
             "note: {what}, so its defaults are assumed; give the operator's file with --config"
@@ -58,14 +67,14 @@ pub(crate) async fn read_or_ask(path: Option<&Path>, client: &Client) -> Result<
         Ok(Some(found)) => found,
         Ok(None) => {
             note("there is no ConfigMap of the operator in the cluster");
-            return Ok(Config::default());
+            return defaults();
         }
         Err(error) => {
             let cause = observe::cause(&error);
             note(&format!(
                 "the operator's ConfigMap cannot be read ({cause})"
             ));
-            return Ok(Config::default());
+            return defaults();
         }
     };
     let file = format!(
@@ -74,10 +83,10 @@ pub(crate) async fn read_or_ask(path: Option<&Path>, client: &Client) -> Result<
     );
     let Some(text) = found.data.unwrap_or_default().remove(FILE) else {
         note(&format!("{file} is not there"));
-        return Ok(Config::default());
+        return defaults();
     };
-    anstream::eprintln!("note: the operator's configuration is that of {file}");
-    parse(file, &text)
+    let origin = format!("the operator's configuration is that of {file}");
+    Ok((parse(file, &text)?, Some(origin)))
 }
 
 async fn everywhere(client: &Client) -> Result<Option<ConfigMap>, kube::Error> {

@@ -1,6 +1,6 @@
 //! What the operator wants for a Model now, decided as it decides.
 
-use futures::future::join_all;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::plan::Desired as Object;
 use kthena_bridge_core::topology::NotAccepted;
@@ -8,7 +8,10 @@ use kthena_bridge_core::{Ask, Config, Exposure, Plan, Topology, ask, claims, pla
 use kube::Client;
 use kube::api::{Api, DynamicObject};
 
-use crate::observe::{self, Seen};
+use crate::observe::{self, Ours, Seen};
+
+/// How many objects are looked for at the same time.
+const AT_ONCE: usize = 32;
 
 /// What the operator wants for a Model.
 #[derive(Debug)]
@@ -81,44 +84,60 @@ impl Desired {
     }
 }
 
-/// Looks for objects of plans that no list had: without our label they are there all the same.
-pub(crate) async fn look_for_unlabelled(
+/// Decides, and decides again once objects were found that no list had: without our label they are there
+/// all the same.
+pub(crate) async fn decide<D: AsRef<[Desired]>>(
     client: &Client,
     seen: &mut Seen,
-    desired: &[Desired],
-) -> Result<(), observe::Error> {
-    let mut missing: Vec<(&str, &Object)> = Vec::new();
-    for desired in desired {
-        let Desired::Served(served) = desired else {
-            continue;
-        };
-        let namespace = served.topology.owner.namespace.as_str();
-        for object in &served.plan.objects {
-            let key = (object.kind, namespace.to_owned(), object.name.clone());
-            if !seen.objects.children.contains_key(&key) {
-                missing.push((namespace, object));
-            }
-        }
+    decide: impl Fn(&Seen) -> D,
+) -> Result<D, observe::Error> {
+    let desired = decide(seen);
+    let missing: Vec<(String, &Object)> = desired
+        .as_ref()
+        .iter()
+        .filter_map(|desired| match desired {
+            Desired::Served(served) => Some(served),
+            _ => None,
+        })
+        .flat_map(|served| {
+            let namespace = &served.topology.owner.namespace;
+            let objects = served.plan.objects.iter();
+            objects.map(move |object| (namespace.clone(), object))
+        })
+        .filter(|(namespace, object)| {
+            let key = (object.kind, namespace.clone(), object.name.clone());
+            !seen.objects.children.contains_key(&key) && !seen.unknown.contains(&object.kind)
+        })
+        .collect();
+    let looks = missing
+        .iter()
+        .map(|(namespace, object)| look(client, namespace, object));
+    let found: Vec<Option<Ours>> = stream::iter(looks).buffered(AT_ONCE).try_collect().await?;
+    let found: Vec<Ours> = found.into_iter().flatten().collect();
+    if found.is_empty() {
+        return Ok(desired);
     }
-    let looks = missing.iter().map(async |(namespace, object)| {
-        let resource = object.kind.api_resource();
-        let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
-        let found = api.get_opt(&object.name).await;
-        let found = found.map_err(|error| observe::Error::Request {
-            what: format!("getting {} {namespace}/{}", object.kind, object.name),
-            cause: observe::cause(&error),
-        })?;
-        Ok((object.kind, found))
-    });
-    for found in join_all(looks).await {
-        let (kind, Some(object)) = found? else {
-            continue;
-        };
-        let object = serde_json::to_value(object).map_err(|error| observe::Error::Request {
-            what: format!("reading {kind}"),
-            cause: error.to_string(),
-        })?;
-        seen.add(kind, object, true);
+    for ours in found {
+        seen.add(ours);
     }
-    Ok(())
+    Ok(decide(seen))
+}
+
+async fn look(
+    client: &Client,
+    namespace: &str,
+    object: &Object,
+) -> Result<Option<Ours>, observe::Error> {
+    let failed = |cause: String| observe::Error::Request {
+        what: format!("getting {} {namespace}/{}", object.kind, object.name),
+        cause,
+    };
+    let resource = object.kind.api_resource();
+    let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
+    let found = api.get_opt(&object.name).await;
+    let Some(found) = found.map_err(|error| failed(observe::cause(&error)))? else {
+        return Ok(None);
+    };
+    let found = serde_json::to_value(found).map_err(|error| failed(error.to_string()))?;
+    Ok(Some(Ours::reduce(object.kind, found, true)))
 }

@@ -15,11 +15,11 @@ use kthena_bridge_api::kthena::{ModelBooster, ModelBoosterStatus};
 use kthena_bridge_core::observe::Child;
 use kthena_bridge_core::provider::GENERIC;
 use kthena_bridge_core::{Ask, Config, Topology, ownership};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use similar::TextDiff;
 
 use crate::cluster::{self, Access};
-use crate::desired::{Desired, look_for_unlabelled};
+use crate::desired::{Desired, decide};
 use crate::input::{self, Input};
 use crate::observe::{self, Looked, Seen, observe};
 use crate::output::{self, BAD, GOOD, styled};
@@ -96,19 +96,20 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     };
     let (seen, config) = futures::join!(
         observe(&cluster.client, (!everywhere).then_some(&*own), looked),
-        config::read_or_ask(arguments.config.as_deref(), &cluster.client)
+        config::read_or_ask_where(arguments.config.as_deref(), &cluster.client)
     );
-    let (mut seen, config) = (seen?, config?);
+    let (mut seen, (config, origin)) = (seen?, config?);
     seen.objects.servings.splice(0..0, input.objects.servings);
     seen.objects.servers.splice(0..0, input.objects.servers);
 
     let mut told = Told::default();
+    told.notes.extend(origin);
     let models = chosen(arguments, &own, &input.models, &config, &seen, &mut told);
-    let desired: Vec<Desired> = models
-        .iter()
-        .map(|chosen| chosen.desired(&config, &seen))
-        .collect();
-    look_for_unlabelled(&cluster.client, &mut seen, &desired).await?;
+    let of_all = |seen: &Seen| {
+        let desired = models.iter().map(|chosen| chosen.desired(&config, seen));
+        desired.collect::<Vec<_>>()
+    };
+    let desired = decide(&cluster.client, &mut seen, of_all).await?;
     let owned = by_owner(&seen);
     for (chosen, desired) in models.iter().zip(&desired) {
         let uid = chosen.model.metadata.uid.as_deref().unwrap_or_default();
@@ -313,6 +314,13 @@ fn compare(
             for object in &served.plan.objects {
                 let key = (object.kind, namespace.clone(), object.name.clone());
                 let live = seen.objects.children.get(&key);
+                if seen.unknown.contains(&object.kind) {
+                    told.errors.push(format!(
+                        "{called}: {} {namespace}/{} may not be read; ask for that right",
+                        object.kind, object.name
+                    ));
+                    continue;
+                }
                 if live.is_some_and(|c| !c.belongs_to(uid, &served.topology.names.model)) {
                     told.errors.push(format!(
                         "{called}: {} {namespace}/{} exists and does not belong to it; it is left alone: remove or rename it",
@@ -324,13 +332,20 @@ fn compare(
                     continue;
                 }
                 let named = (object.kind, &*namespace, &*object.name);
-                let wanted = yaml(named, Some(ownership::wanted(&object.object)))?;
-                let is = seen
-                    .whole
-                    .get(&key)
-                    .map(|is| ownership::owned(object.kind, is));
-                told.text
-                    .push_str(&unified(named, &yaml(named, is)?, &wanted));
+                let wanted = ownership::wanted(&object.object);
+                let (is, here) = match seen.whole.get(&key) {
+                    Some(whole) => {
+                        let owned = ownership::owned(object.kind, whole);
+                        let here = found(whole, Some(&owned), &wanted);
+                        (Some(owned), Some(here))
+                    }
+                    None => (None, None),
+                };
+                let (is, here) = (yaml(named, is)?, yaml(named, here)?);
+                let wanted = yaml(named, Some(wanted))?;
+                // What has the wanted value but another owner is written again all the same.
+                let is = if here == wanted { is } else { here };
+                told.text.push_str(&unified(named, &is, &wanted));
             }
             surplus.retain(|child| !served.plan.keeps(child));
         }
@@ -367,6 +382,25 @@ fn yaml(
     fields["metadata"]["namespace"] = namespace.into();
     fields["metadata"]["name"] = name.into();
     Ok(serde_yaml::to_string(&fields)?)
+}
+
+/// What is found in a live object where something is ours or wanted: what is wanted and not ours has the
+/// value that somebody else gave it.
+fn found(live: &Value, owned: Option<&Value>, wanted: &Value) -> Value {
+    let (Value::Object(live), Value::Object(wanted)) = (live, wanted) else {
+        return owned.unwrap_or(live).clone();
+    };
+    let mut fields = match owned {
+        Some(Value::Object(owned)) => owned.clone(),
+        _ => Map::new(),
+    };
+    for (key, wanted) in wanted {
+        if let Some(live) = live.get(key) {
+            let found = found(live, fields.get(key), wanted);
+            fields.insert(key.clone(), found);
+        }
+    }
+    Value::Object(fields)
 }
 
 /// Takes away what is empty: that and an absent field are one.
@@ -409,4 +443,149 @@ fn coloured(diff: &str) -> String {
         let _ = writeln!(text, "{}", styled(line, style));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+    use crate::observe::Ours;
+
+    /// Exit code, diff, and notes and errors.
+    fn told(model: &ModelBooster, seen: &Seen) -> (u8, String, String) {
+        let mut told = Told::default();
+        let desired = Desired::of(model, &Config::default(), seen);
+        let owned = by_owner(seen).remove("u").unwrap_or_default();
+        compare(model, &desired, &owned, seen, &mut told).unwrap();
+        let said = [told.notes.clone(), told.errors.clone()].concat();
+        (told.code(), told.text, said.join("\n"))
+    }
+
+    fn whole(seen: &Seen, kind: ChildKind) -> Value {
+        let found = seen.whole.iter().find(|(key, _)| key.0 == kind);
+        found.unwrap().1.clone()
+    }
+
+    #[test]
+    fn what_the_operator_wrote_does_not_differ() {
+        let seen = fixture::seen();
+        let same = (0, String::new(), String::new());
+        assert_eq!(told(&seen.models[0], &seen), same);
+        // What others set beside it is not compared.
+        let mut seen = seen;
+        let mut service = whole(&seen, ChildKind::Service);
+        service["metadata"]["annotations"] = json!({"theirs": "1"});
+        let ours = service["spec"].as_object().unwrap().keys();
+        let ours: Value = ours.map(|key| (format!("f:{key}"), json!({}))).collect();
+        service["spec"]["ipFamilyPolicy"] = "SingleStack".into();
+        service["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"] = ours;
+        seen.add(Ours::reduce(ChildKind::Service, service, true));
+        assert_eq!(told(&seen.models[0], &seen), same);
+    }
+
+    #[test]
+    fn a_field_that_somebody_took_shows_the_value_that_it_has() {
+        let mut seen = fixture::seen();
+        let mut route = whole(&seen, ChildKind::HTTPRoute);
+        route["spec"]["rules"][0]["timeouts"]["request"] = "1s".into();
+        let ours = json!({"f:parentRefs": {}});
+        route["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"] = ours;
+        seen.add(Ours::reduce(ChildKind::HTTPRoute, route.clone(), true));
+        let (code, text, said) = told(&seen.models[0], &seen);
+        assert_eq!((code, said.as_str()), (1, ""));
+        insta::assert_snapshot!(text);
+
+        // The value is right, but another's: the operator takes it back.
+        route["spec"]["rules"][0]["timeouts"]["request"] = "300s".into();
+        seen.add(Ours::reduce(ChildKind::HTTPRoute, route, true));
+        let (code, text, _) = told(&seen.models[0], &seen);
+        assert_eq!(code, 1);
+        assert!(text.contains("+  rules:"), "{text}");
+    }
+
+    #[test]
+    fn new_and_surplus_objects_are_whole() {
+        let seen = fixture::seen();
+        let model = fixture::model(&[("priority", "7")]);
+        let (code, text, _) = told(&model, &seen);
+        assert_eq!(code, 1);
+        insta::assert_snapshot!(text);
+        let mut off = fixture::model(&[]);
+        off.metadata.annotations = None;
+        let (code, text, said) = told(&off, &seen);
+        assert_eq!((code, said.as_str()), (1, ""));
+        assert_eq!(
+            text.matches("+++ /dev/null").count(),
+            seen.objects.children.len()
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_an_error_and_what_is_left_alone_a_note() {
+        let mut seen = fixture::seen();
+        let (code, text, said) = told(&fixture::model(&[("path", "x")]), &seen);
+        assert_eq!((code, text.as_str()), (2, ""));
+        assert!(said.contains("a/demo is not accepted"), "{said}");
+        let (code, text, said) = told(&fixture::model(&[("paused", "true")]), &seen);
+        assert_eq!((code, text.as_str()), (0, ""));
+        assert!(said.contains("is paused"), "{said}");
+        let mut young = fixture::model(&[]);
+        young.status = None;
+        let (code, text, said) = told(&young, &seen);
+        assert_eq!((code, text.as_str()), (0, ""));
+        assert!(said.contains("Kthena has not begun"), "{said}");
+        let mut service = whole(&seen, ChildKind::Service);
+        service["metadata"]["ownerReferences"][0]["uid"] = "another".into();
+        seen.add(Ours::reduce(ChildKind::Service, service, true));
+        let (code, _, said) = told(&seen.models[0], &seen);
+        assert_eq!(code, 2);
+        assert!(
+            said.contains("Service a/demo-epp exists and does not belong"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_not_taken_for_new() {
+        let mut seen = fixture::seen();
+        let children = &mut seen.objects.children;
+        children.retain(|(kind, ..), _| *kind != ChildKind::ConfigMap);
+        seen.unknown.push(ChildKind::ConfigMap);
+        let (code, text, said) = told(&seen.models[0], &seen);
+        assert_eq!((code, text.as_str()), (2, ""));
+        let wanted =
+            "ModelBooster a/demo: ConfigMap a/demo-epp may not be read; ask for that right";
+        assert_eq!(said, wanted);
+    }
+
+    #[test]
+    fn a_file_is_taken_as_apply_takes_it() {
+        let with = |annotations: &[(&str, &str)]| {
+            let mut model = fixture::model(&[]);
+            let all = annotations
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+            model.metadata.annotations = Some(all.collect());
+            model
+        };
+        let last = json!({"metadata": {"annotations": {"gone": "1", "kept": "1"}}}).to_string();
+        let live = with(&[
+            ("gone", "1"),
+            ("kept", "1"),
+            ("others", "1"),
+            (LAST_APPLIED, &last),
+        ]);
+        let mut file = with(&[("kept", "2"), ("new", "2")]);
+        file.metadata.uid = None;
+        let applied = applied(&file, Some(&live));
+        let mut annotations = applied.metadata.annotations.unwrap();
+        annotations.remove(LAST_APPLIED);
+        let shown: Vec<String> = annotations
+            .iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect();
+        assert_eq!(shown, ["kept=2", "new=2", "others=1"]);
+        assert_eq!(applied.metadata.uid.as_deref(), Some("u"));
+        assert!(applied.status.is_some());
+    }
 }

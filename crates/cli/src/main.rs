@@ -9,6 +9,8 @@ mod desired;
 mod diff;
 mod docs;
 mod explain;
+#[cfg(test)]
+mod fixture;
 mod input;
 mod migrate;
 mod observe;

@@ -1,6 +1,6 @@
 //! The cluster as it is: a handful of lists, side by side, made what the decisions of the operator see.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -50,6 +50,8 @@ pub(crate) struct Looked {
 pub(crate) struct Seen {
     /// The Models, by namespace and name.
     pub(crate) models: Vec<ModelBooster>,
+    /// Kinds of ours that may not be read.
+    pub(crate) unknown: Vec<ChildKind>,
     /// What is around them.
     pub(crate) objects: Objects,
     /// Objects of ours as they are, by kind, namespace and name.
@@ -80,16 +82,18 @@ pub(crate) async fn observe(
             ChildKind::HTTPRoute if decisions => (everywhere, ""),
             _ => (namespace, ours.as_str()),
         };
-        let found: Result<Found<Value>, _> = lists.list(&kind.api_resource(), of, labels).await;
-        found.map(|found| (*kind, found))
+        let (kind, whole) = (*kind, looked.whole);
+        let reduce = move |object| Ours::reduce(kind, object, whole);
+        let found = lists.list(&kind.api_resource(), of, labels, reduce).await;
+        found.map(|found| (kind, found))
     });
     let (pod, namespace_object) = (pods(), ApiResource::erase::<Namespace>(&()));
     let around = async {
         tokio::join!(
             lists.of::<ModelBooster>(namespace),
             lists.of::<Gateway>(everywhere),
-            lists.list::<Pod>(&pod, namespace, LABEL_SERVING),
-            lists.list::<Pod>(&pod, namespace, LABEL_PICKER),
+            lists.list(&pod, namespace, LABEL_SERVING, same::<Pod>),
+            lists.list(&pod, namespace, LABEL_PICKER, same::<Pod>),
         )
     };
     let deciding = async {
@@ -102,7 +106,7 @@ pub(crate) async fn observe(
             lists.of::<ModelServing>(namespace),
             lists.of::<ModelServer>(namespace),
             lists.of::<GatewayClass>(everywhere),
-            lists.list::<Metadata>(&namespace_object, everywhere, ""),
+            lists.list(&namespace_object, everywhere, "", same::<Metadata>),
             lists.inference_extension(),
         )
     };
@@ -141,8 +145,10 @@ pub(crate) async fn observe(
     }
     for child in children {
         let (kind, found) = child?;
-        if matches!(found.missing, Some(Missing::NotInstalled)) {
-            seen.objects.missing.push(kind);
+        match found.missing {
+            None => {}
+            Some(Missing::NotInstalled) => seen.objects.missing.push(kind),
+            Some(Missing::Forbidden(_)) => seen.unknown.push(kind),
         }
         // A kind of one implementation of Gateways is not there with the others.
         let optional = kind.group() == "networking.gke.io" || kind == ChildKind::DestinationRule;
@@ -151,7 +157,7 @@ pub(crate) async fn observe(
             _ => lists.kept(found, kind.as_str()),
         };
         for object in items {
-            seen.add(kind, object, looked.whole);
+            seen.add(object);
         }
     }
     lists.other_pods(&mut seen).await?;
@@ -165,14 +171,20 @@ pub(crate) async fn observe(
 
 impl Seen {
     /// Adds an object of ours, or a route of anybody's.
-    pub(crate) fn add(&mut self, kind: ChildKind, object: Value, whole: bool) {
-        let child = Child::reduce(kind, &object);
-        if kind == ChildKind::HTTPRoute {
-            self.objects.routes.push(Arc::new(Route::reduce(&object)));
-        }
-        let key = (kind, child.namespace().to_owned(), child.name().to_owned());
-        if whole {
-            self.whole.insert(key.clone(), object);
+    pub(crate) fn add(&mut self, ours: Ours) {
+        let Ours {
+            child,
+            route,
+            whole,
+        } = ours;
+        let key = (
+            child.kind,
+            child.namespace().to_owned(),
+            child.name().to_owned(),
+        );
+        self.objects.routes.extend(route.map(Arc::new));
+        if let Some(whole) = whole {
+            self.whole.insert(key.clone(), whole);
         }
         self.objects.children.insert(key, Arc::new(child));
     }
@@ -184,6 +196,60 @@ impl Seen {
                 && m.metadata.name.as_deref() == Some(name)
         };
         self.models.iter().find(is)
+    }
+}
+
+/// The pods by namespace and ModelServing: with many Models, each cannot look through all.
+pub(crate) struct PodIndex<'a> {
+    all: &'a [Arc<Pod>],
+    by_serving: HashMap<(&'a str, &'a str), Vec<&'a Pod>>,
+}
+
+impl<'a> PodIndex<'a> {
+    pub(crate) fn new(objects: &'a Objects) -> Self {
+        let mut by_serving: HashMap<_, Vec<&Pod>> = HashMap::new();
+        for pod in &objects.pods {
+            let labels = pod.metadata.labels.as_ref();
+            let serving = labels.and_then(|l| l.get(LABEL_SERVING));
+            if let (Some(namespace), Some(serving)) = (&pod.metadata.namespace, serving) {
+                let key = (namespace.as_str(), serving.as_str());
+                by_serving.entry(key).or_default().push(pod);
+            }
+        }
+        Self {
+            all: &objects.pods,
+            by_serving,
+        }
+    }
+
+    /// The pods that carry all of these labels.
+    pub(crate) fn with(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<&'a Pod> {
+        if let Some(serving) = labels.get(LABEL_SERVING) {
+            let candidates = self.by_serving.get(&(namespace, serving.as_str()));
+            let candidates = candidates.into_iter().flatten().copied();
+            return candidates.filter(|pod| pod.has(labels)).collect();
+        }
+        let here = |pod: &&Pod| pod.metadata.namespace.as_deref() == Some(namespace);
+        let all = self.all.iter().map(|pod| &**pod);
+        all.filter(here).filter(|pod| pod.has(labels)).collect()
+    }
+}
+
+/// An object of ours, reduced.
+pub(crate) struct Ours {
+    child: Child,
+    route: Option<Route>,
+    whole: Option<Value>,
+}
+
+impl Ours {
+    /// Reduces an object as the API server sends it.
+    pub(crate) fn reduce(kind: ChildKind, object: Value, whole: bool) -> Self {
+        Self {
+            child: Child::reduce(kind, &object),
+            route: (kind == ChildKind::HTTPRoute).then(|| Route::reduce(&object)),
+            whole: whole.then_some(object),
+        }
     }
 }
 
@@ -229,23 +295,29 @@ struct Lists<'a> {
 impl Lists<'_> {
     async fn of<K>(&self, namespace: Option<&str>) -> Result<Found<K>, Error>
     where
-        K: Resource<DynamicType = ()> + DeserializeOwned,
+        K: Resource<DynamicType = ()> + DeserializeOwned + Send + 'static,
     {
-        self.list(&ApiResource::erase::<K>(&()), namespace, "")
-            .await
+        let resource = ApiResource::erase::<K>(&());
+        self.list(&resource, namespace, "", same::<K>).await
     }
 
     /// Lists a kind. Where it may not be listed everywhere, it is in the namespace of the command.
-    async fn list<T: DeserializeOwned>(
+    async fn list<T, R>(
         &self,
         resource: &ApiResource,
         namespace: Option<&str>,
         labels: &str,
-    ) -> Result<Found<T>, Error> {
-        let found = self.list_in(resource, namespace, labels).await?;
+        reduce: impl Fn(T) -> R + Clone + Send + 'static,
+    ) -> Result<Found<R>, Error>
+    where
+        T: DeserializeOwned,
+        R: Send + 'static,
+    {
+        let found = self.list_in(resource, namespace, labels, reduce.clone());
+        let found = found.await?;
         match (&found.missing, namespace, self.namespace) {
             (Some(Missing::Forbidden(_)), None, Some(own)) if is_namespaced(resource) => {
-                let narrower = self.list_in(resource, Some(own), labels).await?;
+                let narrower = self.list_in(resource, Some(own), labels, reduce).await?;
                 if narrower.missing.is_none() {
                     self.note(format!(
                         "{} may not be listed in all namespaces, so only those of {own} are known",
@@ -258,12 +330,17 @@ impl Lists<'_> {
         }
     }
 
-    async fn list_in<T: DeserializeOwned>(
+    async fn list_in<T, R>(
         &self,
         resource: &ApiResource,
         namespace: Option<&str>,
         labels: &str,
-    ) -> Result<Found<T>, Error> {
+        reduce: impl Fn(T) -> R + Send + 'static,
+    ) -> Result<Found<R>, Error>
+    where
+        T: DeserializeOwned,
+        R: Send + 'static,
+    {
         let failed = |cause: String| Error::Request {
             what: format!("listing {} {}", resource.plural, within(namespace)),
             cause,
@@ -278,11 +355,22 @@ impl Lists<'_> {
                 missing: Some(missing),
             })
         };
-        match self.client.request::<List<T>>(request).await {
-            Ok(list) => Ok(Found {
-                items: list.items,
-                missing: None,
-            }),
+        // Reading a long list takes longer than getting it, so it is done side by side, too.
+        let read = |text: String| {
+            tokio::task::spawn_blocking(move || {
+                let list: List<T> = serde_json::from_str(&text)?;
+                Ok::<Vec<R>, serde_json::Error>(list.items.into_iter().map(reduce).collect())
+            })
+        };
+        match self.client.request_text(request).await {
+            Ok(text) => match read(text).await {
+                Ok(Ok(items)) => Ok(Found {
+                    items,
+                    missing: None,
+                }),
+                Ok(Err(error)) => Err(failed(error.to_string())),
+                Err(error) => Err(failed(error.to_string())),
+            },
             Err(kube::Error::Api(status)) if status.code == 404 => missing(Missing::NotInstalled),
             Err(kube::Error::Api(status)) if status.code == 403 => {
                 missing(Missing::Forbidden(status.message.clone()))
@@ -339,7 +427,7 @@ impl Lists<'_> {
         let resource = pods();
         let lists = namespaces
             .iter()
-            .map(|namespace| self.list::<Pod>(&resource, Some(namespace), ""));
+            .map(|namespace| self.list(&resource, Some(namespace), "", same::<Pod>));
         for (namespace, found) in namespaces.iter().zip(join_all(lists).await) {
             let found = found?;
             if found.missing.is_none() {
@@ -370,6 +458,10 @@ impl Lists<'_> {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         notes.push(note);
     }
+}
+
+fn same<T>(object: T) -> T {
+    object
 }
 
 fn shared<T>(items: Vec<T>) -> Vec<Arc<T>> {

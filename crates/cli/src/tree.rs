@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::{self, Access};
 use crate::config;
-use crate::desired::{Desired, look_for_unlabelled};
+use crate::desired::{Desired, decide};
 use crate::observe::{self, Looked, Seen, observe};
 use crate::output::{self, BAD, Document, PLAIN, UNKNOWN, style_of, styled};
 
@@ -29,7 +29,7 @@ use crate::output::{self, BAD, Document, PLAIN, UNKNOWN, style_of, styled};
 Below a Gateway stands what it says of the object above it, and then of itself. What should exist and does not
 is shown as missing, and what is there but no longer wanted as surplus.
 
-  -o json and -o yaml print nodes: kind, namespace, name, state (missing, surplus, foreign; else left out), note,
+  -o json and -o yaml print nodes: kind, namespace, name, state (missing, surplus, foreign, unknown; else left out), note,
   conditions ([{type, status, reason, message}]), says (as conditions: what a Gateway says of the node above it)
   and children. What is empty is left out.
 
@@ -89,11 +89,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         );
         return Ok(ExitCode::FAILURE);
     };
-    let mut desired = [Desired::of(&model, &config, &seen)];
-    look_for_unlabelled(&cluster.client, &mut seen, &desired).await?;
-    // What was not labelled may decide, too.
-    desired = [Desired::of(&model, &config, &seen)];
-    let [desired] = desired;
+    let of_it = |seen: &Seen| [Desired::of(&model, &config, seen)];
+    let [desired] = decide(&cluster.client, &mut seen, of_it).await?;
     let tree = Tree {
         owner: Owner::of(&model.metadata),
         desired,
@@ -137,6 +134,8 @@ enum State {
     Surplus,
     /// It belongs to somebody else.
     Foreign,
+    /// It may not be read.
+    Unknown,
 }
 
 impl State {
@@ -145,6 +144,7 @@ impl State {
             Self::Missing => "missing",
             Self::Surplus => "surplus: no longer wanted",
             Self::Foreign => "belongs to somebody else",
+            Self::Unknown => "may not be read",
         }
     }
 }
@@ -275,6 +275,9 @@ impl Tree<'_> {
         let mut node = self.node(kind.as_str(), name);
         let Some(child) = child else {
             node.state = Some(State::Missing);
+            if self.seen.unknown.contains(&kind) {
+                node.state = Some(State::Unknown);
+            }
             if self.seen.objects.missing.contains(&kind) {
                 node.note = format!(
                     "the CRD {} is not installed",
@@ -487,10 +490,9 @@ impl Node {
         let called = format!("{before}{} {name}", self.kind);
         let mut tells: Vec<String> = Vec::new();
         if let Some(state) = self.state {
-            let style = if state == State::Surplus {
-                UNKNOWN
-            } else {
-                BAD
+            let style = match state {
+                State::Missing | State::Foreign => BAD,
+                State::Surplus | State::Unknown => UNKNOWN,
             };
             tells.push(styled(state.as_str(), style));
         }
@@ -578,4 +580,58 @@ fn summary(conditions: &[Said]) -> String {
         })
         .collect();
     shown.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use kthena_bridge_core::Config;
+
+    use super::*;
+    use crate::fixture;
+
+    fn drawn(model: &ModelBooster, seen: &Seen) -> String {
+        let tree = Tree {
+            owner: Owner::of(&model.metadata),
+            desired: Desired::of(model, &Config::default(), seen),
+            seen,
+        };
+        let drawn = tree.of(model).drawn();
+        anstream::adapter::strip_str(&drawn).to_string()
+    }
+
+    #[test]
+    fn all_of_a_model_is_drawn() {
+        let mut seen = fixture::seen();
+        let key = (ChildKind::HTTPRoute, "a".to_owned(), "demo".to_owned());
+        let route = Arc::make_mut(seen.objects.children.get_mut(&key).unwrap());
+        if let Detail::Route { parents, .. } = &mut route.detail {
+            let said = serde_json::json!([{"parentRef": {"name": "g"}, "conditions": [
+                {"type": "Accepted", "status": "False", "reason": "NoMatchingListenerHostname",
+                    "message": "no host fits", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}]);
+            *parents = serde_json::from_value(said).unwrap();
+        }
+        insta::assert_snapshot!(drawn(&seen.models[0], &seen));
+    }
+
+    #[test]
+    fn what_is_missing_surplus_or_somebody_elses_is_marked() {
+        let mut seen = fixture::seen();
+        let key = |kind, name: &str| (kind, "a".to_owned(), name.to_owned());
+        let children = &mut seen.objects.children;
+        children.remove(&key(ChildKind::Deployment, "demo-epp"));
+        children.remove(&key(ChildKind::DestinationRule, "demo-epp"));
+        let service = children.get_mut(&key(ChildKind::Service, "demo-epp"));
+        let service = Arc::make_mut(service.unwrap());
+        service.metadata.owner_references.as_mut().unwrap()[0].uid = "another".to_owned();
+        seen.objects.missing.push(ChildKind::DestinationRule);
+        seen.objects
+            .children
+            .remove(&key(ChildKind::ConfigMap, "demo-epp"));
+        seen.unknown.push(ChildKind::ConfigMap);
+        seen.objects.pods.clear();
+        let model = fixture::model(&[("priority", "1")]);
+        insta::assert_snapshot!(drawn(&model, &seen));
+    }
 }

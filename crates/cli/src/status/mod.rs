@@ -17,7 +17,7 @@ use kthena_bridge_core::{Config, Exposure};
 
 use crate::cluster::{self, Access, Cluster};
 use crate::config;
-use crate::observe::{self, Looked, Seen, observe};
+use crate::observe::{self, Looked, PodIndex, Seen, observe};
 use crate::output::{self, Document};
 use row::{Row, Rows};
 
@@ -159,10 +159,11 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     if arguments.wait.is_none() {
         wrong = not_there;
     }
+    let pods = PodIndex::new(&seen.0.objects);
     let rows = Rows {
         models: models
             .iter()
-            .map(|model| Row::of(model, &seen.0, seen.1.as_ref()))
+            .map(|model| Row::of(model, &seen.0, &pods, seen.1.as_ref()))
             .collect(),
     };
     let now = Timestamp::now();

@@ -13,7 +13,7 @@ use kthena_bridge_core::topology::Owner;
 use kthena_bridge_core::{Ask, Config, Exposure, Topology, plan, reachable};
 use serde::Serialize;
 
-use crate::observe::Seen;
+use crate::observe::{PodIndex, Seen};
 use crate::output::{self, BAD, Cell, GOOD, NONE, PLAIN, UNKNOWN, style_of};
 
 /// The document of `-o json` and `-o yaml`.
@@ -77,7 +77,12 @@ struct Picker {
 
 impl Row {
     /// Of a Model; what is decided is left out without a configuration.
-    pub(super) fn of(model: &ModelBooster, seen: &Seen, config: Option<&Config>) -> Self {
+    pub(super) fn of(
+        model: &ModelBooster,
+        seen: &Seen,
+        pods: &PodIndex<'_>,
+        config: Option<&Config>,
+    ) -> Self {
         let objects = &seen.objects;
         let owner = Owner::of(&model.metadata);
         let asked = config.map(|config| Ask::of(model, config));
@@ -128,7 +133,7 @@ impl Row {
             created: model.metadata.creation_timestamp.as_ref().map(|t| t.0),
             gateways,
             addresses,
-            endpoints: endpoints(&owner, objects),
+            endpoints: endpoints(&owner, objects, pods),
             model_names,
             endpoint_picker: config.and_then(|_| picker(&owner, objects)),
             conditions: ConditionType::ALL.into_iter().filter_map(ours).collect(),
@@ -234,7 +239,7 @@ fn asked_gateways(model: &ModelBooster) -> Vec<String> {
     gateways.map(ToString::to_string).collect()
 }
 
-fn endpoints(owner: &Owner, objects: &Objects) -> Option<Endpoints> {
+fn endpoints(owner: &Owner, objects: &Objects, pods: &PodIndex<'_>) -> Option<Endpoints> {
     let pool = owner.child(ChildKind::InferencePool, objects)?;
     let Detail::Pool {
         selector,
@@ -244,7 +249,7 @@ fn endpoints(owner: &Owner, objects: &Objects) -> Option<Endpoints> {
     else {
         return None;
     };
-    let pods = objects.pods(&owner.namespace, selector);
+    let pods = pods.with(&owner.namespace, selector);
     let may_serve = |pod: &Pod| target_port.is_none_or(|port| pod.may_serve(port));
     Some(Endpoints {
         ready: pods.iter().filter(|p| p.ready && may_serve(p)).count(),
@@ -269,4 +274,49 @@ fn picker(owner: &Owner, objects: &Objects) -> Option<Picker> {
         managed,
         ready: managed.then(|| deployment.is_some_and(|d| is_ready(&d))),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use kthena_bridge_api::kthena::ModelBooster;
+
+    use super::*;
+    use crate::fixture;
+
+    fn shown(model: &ModelBooster, seen: &Seen, wide: bool) -> String {
+        let config = wide.then(Config::default);
+        let pods = PodIndex::new(&seen.objects);
+        let rows = Rows {
+            models: vec![Row::of(model, seen, &pods, config.as_ref())],
+        };
+        let later = "2026-01-01T00:05:00Z".parse().unwrap();
+        let table = rows.table(true, wide, later);
+        anstream::adapter::strip_str(&table).to_string()
+    }
+
+    #[test]
+    fn a_row_tells_where_a_model_answers_and_what_stands_in_the_way() {
+        let seen = fixture::seen();
+        insta::assert_snapshot!(shown(&seen.models[0], &seen, false));
+        insta::assert_snapshot!(shown(&seen.models[0], &seen, true));
+    }
+
+    #[test]
+    fn what_is_not_there_is_shown_as_none() {
+        let mut seen = fixture::seen();
+        seen.objects.children.clear();
+        let mut model = fixture::model(&[("gateway", "infra/other:http,g")]);
+        model.status = None;
+        insta::assert_snapshot!(shown(&model, &seen, true));
+    }
+
+    #[test]
+    fn a_gateway_of_another_port_and_pods_of_another_port_are_told() {
+        let mut seen = fixture::seen();
+        let gateway = std::sync::Arc::make_mut(&mut seen.objects.gateways[0]);
+        gateway.spec.listeners[0].hostname = Some("m.example.com".to_owned());
+        let pods = PodIndex::new(&seen.objects);
+        let row = Row::of(&seen.models[0], &seen, &pods, Some(&Config::default()));
+        insta::assert_json_snapshot!(row);
+    }
 }
