@@ -11,11 +11,11 @@ use kube::{Api, Client};
 use crate::observe;
 
 /// The namespace in which the operator usually runs.
-const NAMESPACE: &str = "kthena-bridge-system";
-/// The name of its ConfigMap.
-const NAME: &str = "kthena-bridge";
+pub(crate) const NAMESPACE: &str = "kthena-bridge-system";
+/// The name of its ConfigMap, and of all other objects of its own but one.
+pub(crate) const NAME: &str = "kthena-bridge";
 /// The file in its ConfigMap.
-const FILE: &str = "config.yaml";
+pub(crate) const FILE: &str = "config.yaml";
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +104,8 @@ async fn in_namespace(client: &Client) -> Result<Option<ConfigMap>, kube::Error>
         .await
 }
 
-fn parse(file: String, text: &str) -> Result<Config, Error> {
+/// Reads the text of a file.
+pub(crate) fn parse(file: String, text: &str) -> Result<Config, Error> {
     Config::parse(text).map_err(|e| Error {
         file,
         problem: e.to_string(),

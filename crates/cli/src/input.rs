@@ -88,7 +88,8 @@ impl Input {
     }
 }
 
-fn read(file: &str) -> std::io::Result<String> {
+/// The text of a file; `-` is standard input.
+pub(crate) fn read(file: &str) -> std::io::Result<String> {
     if file == "-" {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text)?;

@@ -1,6 +1,7 @@
 //! The cluster as it is: a handful of lists, side by side, made what the decisions of the operator see.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::{join, join_all};
@@ -55,6 +56,8 @@ pub(crate) struct Seen {
     pub(crate) objects: Objects,
     /// Objects of ours as they are, by kind, namespace and name.
     pub(crate) whole: HashMap<(ChildKind, String, String), Value>,
+    /// Whether something is there that the caller may not read.
+    pub(crate) partly: bool,
 }
 
 /// Looks at a namespace, or at all of them. What is not installed or may not be read is told on standard
@@ -68,6 +71,7 @@ pub(crate) async fn observe(
         client,
         namespace,
         notes: Mutex::default(),
+        forbidden: AtomicBool::new(false),
     };
     let decisions = looked.decisions;
     let everywhere = None;
@@ -157,6 +161,7 @@ pub(crate) async fn observe(
         }
     }
     lists.other_pods(&mut seen).await?;
+    seen.partly = lists.forbidden.into_inner();
     let notes = lists.notes.into_inner();
     for note in notes.unwrap_or_else(PoisonError::into_inner) {
         anstream::eprintln!("note: {note}");
@@ -284,6 +289,7 @@ struct Lists<'a> {
     client: &'a Client,
     namespace: Option<&'a str>,
     notes: Mutex<Vec<String>>,
+    forbidden: AtomicBool,
 }
 
 impl Lists<'_> {
@@ -441,6 +447,7 @@ impl Lists<'_> {
                 self.note(format!("{kind} is not installed, so there is none"));
             }
             Some(Missing::Forbidden(cause)) => {
+                self.forbidden.store(true, Ordering::Relaxed);
                 self.note(format!("{kind} is not known: {cause}"));
             }
         }

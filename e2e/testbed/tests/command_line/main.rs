@@ -5,7 +5,9 @@
     reason = "the helpers of tests, which Clippy does not see as tests"
 )]
 
+mod annotate;
 mod diff;
+mod migrate;
 mod status;
 mod tree;
 
