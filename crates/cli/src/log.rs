@@ -61,3 +61,28 @@ pub(crate) async fn follow(mut configuration: watch::Receiver<Arc<Config>>, filt
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_level_that_changes_is_taken_over() {
+        let (filter, handle) = reload::Layer::new(EnvFilter::new("info"));
+        let _here = tracing_subscriber::registry().with(filter).set_default();
+        assert!(!tracing::enabled!(tracing::Level::DEBUG));
+        let configuration = watch::Sender::new(Arc::new(Config::default()));
+        tokio::spawn(follow(configuration.subscribe(), handle));
+        let changed = Config::parse("logLevel: debug").unwrap();
+        configuration.send_replace(Arc::new(changed));
+        let taken_over = async {
+            while !tracing::enabled!(tracing::Level::DEBUG) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let limit = Duration::from_secs(10);
+        assert!(tokio::time::timeout(limit, taken_over).await.is_ok());
+    }
+}

@@ -47,6 +47,9 @@ impl Kind {
             Self::Namespace => "Namespace",
             Self::Pod => "Pod",
             Self::EndpointSlice => "EndpointSlice",
+            // There are others of these names.
+            Self::Child(ChildKind::LlmDInferenceObjective) => "InferenceObjective.llm-d.ai",
+            Self::Child(ChildKind::LlmDInferenceModelRewrite) => "InferenceModelRewrite.llm-d.ai",
             Self::Child(kind) => kind.as_str(),
         }
     }

@@ -199,3 +199,28 @@ fn the_schema_tells_defaults_values_and_forms() {
     let flavours = at(&schema, "endpointPicker.flavour");
     assert!(flavours.to_string().contains("llm-d"), "{flavours}");
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics(text in "\\PC{0,80}|[-a-zA-Z0-9:{}\\[\\]'\"#, \n]{0,120}") {
+        let _ = Config::parse(&text);
+    }
+
+    #[test]
+    fn no_value_panics(
+        field in proptest::sample::select(&[
+            "defaultGateway", "hostnameTemplate", "pathTemplate", "clusterDomain", "logLevel",
+            "endpointPicker.image", "endpointPicker.version", "endpointPicker.clusterRole",
+        ][..]),
+        value in "\\PC{0,40}|[-a-z0-9/.,:*{}@_=]{0,60}",
+    ) {
+        let value = Value::String(value);
+        let config = match field.split_once('.') {
+            Some((section, field)) => json!({section: {field: value}}),
+            None => json!({field: value}),
+        };
+        if let Err(invalid) = Config::parse(&config.to_string()) {
+            proptest::prop_assert_eq!(invalid.field, field);
+        }
+    }
+}
