@@ -181,7 +181,7 @@ impl Installed {
                 .unwrap_or(&default)
                 .endpoint_picker
                 .cluster_role;
-            let picker_role = cluster_role(client, role).await;
+            let picker_role = cluster_role(client, role.as_str()).await;
             (operators, config, rights, picker_role)
         };
         let pickers = format!("{LABEL_MANAGED_BY}={MANAGED_BY}");

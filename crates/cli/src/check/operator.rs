@@ -58,7 +58,7 @@ pub(super) fn category(installed: &Installed) -> Category {
     });
     checks.push(picker_rights(installed));
     if let Ok(config) = &installed.config {
-        checks.push(pickers::image(&config.endpoint_picker.image));
+        checks.push(pickers::image(config.endpoint_picker.image()));
     }
     Category {
         name: "operator",

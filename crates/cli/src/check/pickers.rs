@@ -4,19 +4,13 @@ use std::collections::BTreeMap;
 
 use kthena_bridge_api::annotation::EXPOSE;
 use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_core::config::Flavour;
 use kube::ResourceExt as _;
 
 use super::facts::Installed;
 use super::report::{Category, Check, Subject};
 use super::version::{Version, base};
 use super::{names, unknown};
-
-/// The versions whose flags and configuration are known, without the patch.
-const OLDEST: (u32, u32) = (1, 1);
-const NEWEST: (u32, u32) = (1, 5);
-const RANGE: &str = "v1.1 to v1.5";
-/// How the inference extension calls its image.
-const IMAGE: &str = "epp";
 
 pub(super) fn category(installed: &Installed) -> Category {
     let checks = match &installed.pickers {
@@ -81,19 +75,22 @@ fn in_use(image: &str, count: usize) -> Check {
 }
 
 fn supported(subject: Subject, image: &str, said: &str, hint: &str) -> Check {
-    match Version::of_image(image).filter(|_| base(image) == IMAGE) {
-        Some(version) if (OLDEST..=NEWEST).contains(&version.minor()) => Check::ok(subject, said),
-        Some(_) => Check::failed(
+    match Flavour::of_image(base(image)).zip(Version::of_image(image)) {
+        Some((flavour, version)) if flavour.knows(version.minor()) => Check::ok(subject, said),
+        Some((flavour, _)) => Check::failed(
             subject,
             said,
             format!(
-                "{RANGE} understand the flags and the configuration that they are given. {hint}"
+                "Flags and configuration are those of {} for {}. {hint}",
+                flavour.range(),
+                flavour.as_str()
             ),
         ),
         None => Check::warning(
             subject,
             format!("{said}, whose version cannot be told"),
-            format!("It has to understand flags and configuration of {RANGE}."),
+            "It has to understand what endpointPicker.flavour and endpointPicker.version of the operator's \
+             configuration say.",
         ),
     }
 }

@@ -143,7 +143,7 @@ fn good() -> Facts {
             picker_role: Ok(Some(rights::of_pickers())),
             pickers: Ok(vec![workload(
                 "demo-epp",
-                &Config::default().endpoint_picker.image,
+                Config::default().endpoint_picker.image(),
             )]),
             models: Ok(vec![model(
                 "demo",
@@ -440,11 +440,11 @@ fn endpoint_pickers_and_models_that_do_not_serve_are_named() {
     assert_eq!(
         ills_after(|facts| {
             let pickers = installed(facts).pickers.as_mut().unwrap();
-            pickers[0].images = vec!["registry/epp:v1.0.1".to_owned()];
+            pickers[0].images = vec!["registry/epp:v1.6.0".to_owned()];
             pickers[0].ready = 0;
         }),
         [
-            "× endpoint-picker-versions: 1 endpoint pickers run registry/epp:v1.0.1",
+            "× endpoint-picker-versions: 1 endpoint pickers run registry/epp:v1.6.0",
             "‼ endpoint-pickers-ready: 1 of 1 endpoint pickers have no ready pod: demo-epp-system/demo-epp"
         ]
     );

@@ -150,21 +150,17 @@ fn version(picker: &EndpointPickerConfig) -> Checked {
             None => return Ok(()),
         },
     };
-    let (first, last) = picker.flavour.versions();
-    let numbers = version.numbers();
-    if numbers >= first && last.is_none_or(|last| numbers <= last) {
+    if picker.flavour.knows(version.numbers()) {
         return Ok(());
     }
     let flavour = picker.flavour.as_str();
-    let until = last.map_or_else(String::new, |last| format!(" to v{}.{}", last.0, last.1));
     refuse(
         format!("endpointPicker.{field}"),
         format!(
-            "{} is no version that the flavour {flavour} has: it is known from v{}.{}{until}; set \
+            "{} is no version that the flavour {flavour} has: it is known from {}; set \
              endpointPicker.flavour, or endpointPicker.version where the image's tag is none",
             quote(version.as_str()),
-            first.0,
-            first.1
+            picker.flavour.range()
         ),
     )
 }

@@ -69,8 +69,34 @@ impl Flavour {
         }
     }
 
+    /// Whose the image of this name is.
+    pub fn of_image(name: &str) -> Option<Self> {
+        match name {
+            "epp" => Some(Self::Gie),
+            // As it was called before v0.10, and since.
+            "llm-d-inference-scheduler" | "llm-d-router-endpoint-picker" => Some(Self::LlmD),
+            _ => None,
+        }
+    }
+
+    /// Whether a version, without its patch, is known to work.
+    pub fn knows(self, version: (u32, u32)) -> bool {
+        let (first, last) = self.versions();
+        version >= first && last.is_none_or(|last| version <= last)
+    }
+
+    /// The versions that are known to work, in words.
+    pub fn range(self) -> String {
+        let ((major, minor), last) = self.versions();
+        let until = last.map_or_else(
+            || " and later".to_owned(),
+            |(major, minor)| format!(" to v{major}.{minor}"),
+        );
+        format!("v{major}.{minor}{until}")
+    }
+
     /// Its first and its last version that are known to work; some have no last one.
-    pub(super) fn versions(self) -> ((u32, u32), Option<(u32, u32)>) {
+    fn versions(self) -> ((u32, u32), Option<(u32, u32)>) {
         match self {
             Self::Gie => ((1, 0), Some((1, 5))),
             Self::LlmD => ((0, 9), None),
