@@ -42,9 +42,8 @@ async fn check(kubeconfig: &Path, arguments: &[&str]) -> (i32, String) {
 /// The outcomes by check, out of `-o json`; of several of one check the worst.
 async fn outcomes(kubeconfig: &Path, arguments: &[&str]) -> (i32, Vec<(String, String)>) {
     let (code, text) = check(kubeconfig, &[&["-o", "json"], arguments].concat()).await;
-    let report: Value = serde_json::from_str(&text)
-        .map_err(|e| format!("{e}: {text}"))
-        .unwrap();
+    let report: Result<Value, _> = serde_json::from_str(&text);
+    let report = report.map_err(|e| format!("{e}: {text}")).unwrap();
     assert_eq!(report["success"], code == 0, "{text}");
     let mut outcomes: Vec<(String, String)> = Vec::new();
     for category in report["categories"].as_array().unwrap() {

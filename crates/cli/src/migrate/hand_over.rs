@@ -1,6 +1,6 @@
 //! The steps of a hand-over, each of which leaves the Model served when it fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -73,10 +73,16 @@ impl HandOver {
         ))
     }
 
-    /// Sends the requests through copies, and deletes the originals.
-    pub(super) async fn set_aside(&self, originals: &ByHand, copies: &ByHand) -> Result<(), Error> {
+    /// Sends the requests through copies, and deletes the originals. Those that something keeps have to go
+    /// before the Model is exposed where their names are needed, which is in `collides` by kind and name.
+    pub(super) async fn set_aside(
+        &self,
+        originals: &ByHand,
+        copies: &ByHand,
+        collides: &BTreeSet<(String, String)>,
+    ) -> Result<(), Error> {
         if let Err(error) = self.copy(copies).await {
-            return Err(match self.delete_all(copies).await {
+            return Err(match self.delete_all(copies.all()).await {
                 Ok(()) => Error::TakenBack(Box::new(error)),
                 Err(other) => Error::NotTakenBack(Box::new(error), Box::new(other)),
             });
@@ -86,15 +92,26 @@ impl HandOver {
         say(&format!("requests go through the copy {}", copies.route))?;
         self.wait("no request is under way through the originals", self.drain)
             .await?;
-        let keepers = keepers(originals);
-        if !keepers.is_empty() {
-            let names: Vec<String> = keepers.iter().map(ToString::to_string).collect();
-            let releases: Vec<String> =
-                keepers.iter().map(|k| k.release(&self.namespace)).collect();
+        self.delete_all(originals.all().filter(|o| o.keeper().is_none()))
+            .await?;
+        let needed = keepers(originals.all().filter(|o| o.is_among(collides)));
+        if !needed.is_empty() {
+            let names: Vec<String> = needed.iter().map(ToString::to_string).collect();
+            let releases: Vec<String> = needed.iter().map(|k| k.release(&self.namespace)).collect();
             return Err(Error::Kept(names.join(" and "), releases.join("\n  ")));
         }
-        self.delete_all(originals).await?;
-        say("the originals are gone")
+        self.tell_kept(originals)
+    }
+
+    /// Says what serves nothing any more, and is for others to delete.
+    fn tell_kept(&self, by_hand: &ByHand) -> Result<(), Error> {
+        for keeper in keepers(by_hand.all()) {
+            say(&format!(
+                "what {keeper} keeps serves nothing any more: {}",
+                keeper.release(&self.namespace)
+            ))?;
+        }
+        Ok(())
     }
 
     async fn copy(&self, copies: &ByHand) -> Result<(), Error> {
@@ -268,16 +285,12 @@ impl HandOver {
             self.delete(object).await?;
             say(&format!("{object} is deleted"))?;
         }
-        for object in kept {
-            say(&format!("{object} serves nothing any more"))?;
+        if keep {
+            for object in kept {
+                say(&format!("{object} serves nothing any more"))?;
+            }
         }
-        for keeper in keepers(by_hand) {
-            say(&format!(
-                "{keeper} keeps some: {}",
-                keeper.release(&self.namespace)
-            ))?;
-        }
-        Ok(())
+        self.tell_kept(by_hand)
     }
 
     async fn model(&self) -> Result<ModelBooster, Error> {
@@ -413,8 +426,8 @@ impl HandOver {
             .map_err(|e| Error::Write(format!("making {object}"), e))
     }
 
-    async fn delete_all(&self, objects: &ByHand) -> Result<(), Error> {
-        for object in objects.all() {
+    async fn delete_all(&self, objects: impl Iterator<Item = &Object>) -> Result<(), Error> {
+        for object in objects {
             self.delete(object).await?;
         }
         Ok(())
@@ -472,19 +485,23 @@ impl HandOver {
     }
 }
 
-/// Whether every parent says that it takes the object as it is. A pool has no parentRefs to compare with.
+/// Whether every parent says that it takes the object as it is. A pool has no parentRefs to compare with;
+/// some gateways write a parent of the kind Status, which is nobody, while none refers to it.
 fn is_taken(object: &Value) -> bool {
     let list = |pointer: &str| object.pointer(pointer).and_then(Value::as_array);
-    let parents = list("/status/parents")
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let parents = list("/status/parents").into_iter().flatten();
+    let parents: Vec<&Value> = parents
+        .filter(|p| p["parentRef"]["kind"] != "Status")
+        .collect();
     let wanted = list("/spec/parentRefs").map_or(1, Vec::len);
+    let generation = object["metadata"]["generation"].as_i64();
     let says = |parent: &Value, type_: &str| {
         let conditions = parent["conditions"].as_array().into_iter().flatten();
         conditions.into_iter().any(|c| {
+            let observed = c["observedGeneration"].as_i64();
             c["type"] == type_
                 && c["status"] == "True"
-                && c["observedGeneration"].as_i64() >= object["metadata"]["generation"].as_i64()
+                && (observed.is_none() || observed >= generation)
         })
     };
     parents.len() >= wanted

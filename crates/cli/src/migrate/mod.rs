@@ -16,11 +16,11 @@ mod asked;
 mod by_hand;
 mod hand_over;
 mod object;
+mod plan;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use kthena_bridge_api::annotation as key;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::topology::NotAccepted;
-use kthena_bridge_core::{Config, Exposure, Topology, plan};
+use kthena_bridge_core::{Config, Exposure, Topology, plan as planned};
 use kube::Api;
 
 use crate::cluster::{self, Access, Cluster};
@@ -130,8 +130,8 @@ pub(crate) enum Error {
     )]
     NotActive(String, String),
     #[error(
-        "NameConflict: {0} exists and serves no requests of the Model, and the operator needs its name; delete \
-         it: kubectl -n {1} delete {2}"
+        "NameConflict: the operator needs the name of {0}, which is no part of what would be replaced; delete it, \
+         or give it another name: kubectl -n {1} get {2} -o yaml"
     )]
     NameTaken(String, String, String),
     #[error("{0}")]
@@ -173,6 +173,8 @@ impl Error {
 /// What is to be done.
 #[derive(Debug)]
 struct Migration {
+    /// The Model's name.
+    model: String,
     by_hand: ByHand,
     /// The Model's annotations at the end.
     annotations: BTreeMap<String, String>,
@@ -231,7 +233,10 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     hand_over.back_up(arguments.backup.as_deref(), &migration.by_hand)?;
     let by_hand = match &copies {
         Some(copies) => {
-            hand_over.set_aside(&migration.by_hand, copies).await?;
+            let collides = &migration.collides;
+            hand_over
+                .set_aside(&migration.by_hand, copies, collides)
+                .await?;
             copies
         }
         None => &migration.by_hand,
@@ -326,7 +331,7 @@ fn prepare(
     }
     let uid = model.metadata.uid.as_deref().unwrap_or_default();
     let mut collides = BTreeSet::new();
-    for desired in plan::build(&exposure, &topology, config, &seen.objects).objects {
+    for desired in planned::build(&exposure, &topology, config, &seen.objects).objects {
         let resource = desired.kind.api_resource();
         let taken = lists
             .objects
@@ -343,6 +348,7 @@ fn prepare(
         collides.insert((resource.kind, desired.name));
     }
     Ok(Migration {
+        model: name,
         reports: topology.gateways.iter().all(|g| g.provider.reports),
         by_hand,
         annotations,
@@ -370,91 +376,8 @@ impl ConcatMaps for [BTreeMap<String, String>; 2] {
     }
 }
 
-impl Migration {
-    /// What is there, and what is done.
-    fn told(&self, model: &str, copies: Option<&ByHand>) -> String {
-        let mut text = format!("{model} is served by what was made by hand:\n");
-        let rows = self.by_hand.all().map(|object| {
-            let collides = self
-                .collides
-                .contains(&(object.resource.kind.clone(), object.name().to_owned()));
-            let mut said = if object == &self.by_hand.route {
-                "has the requests (RouteConflict)".to_owned()
-            } else {
-                "replaced".to_owned()
-            };
-            if collides {
-                said.push_str("; its name is needed (NameConflict)");
-            }
-            if let Some(keeper) = object.keeper() {
-                // Writing to a String cannot fail.
-                let _ = write!(said, "; kept by {keeper}");
-            }
-            let cells = [object.resource.kind.as_str(), object.name(), &said];
-            cells.map(output::Cell::new).into()
-        });
-        text.push_str(&output::table(
-            &["KIND", "NAME", ""],
-            &rows.collect::<Vec<_>>(),
-        ));
-        for (what, why) in &self.by_hand.left {
-            let _ = writeln!(text, "left: {what}: {why}");
-        }
-        text.push_str("\nThe Model's annotations from then on:\n");
-        for (key, value) in &self.annotations {
-            let _ = writeln!(text, "  {key}: {value:?}");
-        }
-        for note in &self.notes {
-            let _ = writeln!(text, "note: {note}");
-        }
-        text.push_str("\nWhat is done:\n");
-        for (number, step) in self.steps(copies).iter().enumerate() {
-            let _ = writeln!(text, "  {}. {step}", number + 1);
-        }
-        text
-    }
-
-    fn steps(&self, copies: Option<&ByHand>) -> Vec<String> {
-        let mut steps = Vec::new();
-        let mut by_hand = &self.by_hand;
-        if let Some(copies) = copies {
-            steps.push(format!(
-                "copy them under other names ({} and so on), and wait until the copy's endpoint picker is ready",
-                copies.pool.name()
-            ));
-            steps.push("send the requests through the copies".to_owned());
-            match keepers(&self.by_hand).as_slice() {
-                [] => steps.push("delete the originals, whose names are needed".to_owned()),
-                keepers => {
-                    let releases: Vec<String> = keepers
-                        .iter()
-                        .map(|k| k.release(self.by_hand.route.namespace()))
-                        .collect();
-                    steps.push(format!(
-                        "stop, since the originals are kept: {}; then this command goes on",
-                        releases.join("; ")
-                    ));
-                    return steps;
-                }
-            }
-            by_hand = copies;
-        }
-        steps.push(format!(
-            "expose the Model under {}, and wait until its own endpoint picker and route are ready",
-            temporary_path(by_hand.route.namespace(), "MODEL")
-        ));
-        steps.push(format!(
-            "give its route the requests, beside {}",
-            by_hand.route
-        ));
-        steps.push(format!("take the requests from {}", by_hand.route));
-        steps.push("delete what was made by hand, when no request is under way there".to_owned());
-        steps
-    }
-}
-
-/// What keeps hand-made objects as they are.
-fn keepers(by_hand: &ByHand) -> Vec<Keeper> {
-    let keepers: BTreeSet<Keeper> = by_hand.all().filter_map(Object::keeper).collect();
+/// What keeps some of these objects as they are.
+fn keepers<'a>(objects: impl Iterator<Item = &'a Object>) -> Vec<Keeper> {
+    let keepers: BTreeSet<Keeper> = objects.filter_map(Object::keeper).collect();
     keepers.into_iter().collect()
 }

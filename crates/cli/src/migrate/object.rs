@@ -1,5 +1,6 @@
 //! An object of any kind, as it is in the cluster.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use kube::api::DynamicObject;
@@ -64,6 +65,11 @@ impl Object {
     pub(super) fn is_owned_by(&self, uid: &str) -> bool {
         let owners = self.list("/metadata/ownerReferences");
         owners.iter().any(|owner| owner["uid"] == uid)
+    }
+
+    /// Whether it is one of these, by kind and name.
+    pub(super) fn is_among(&self, all: &BTreeSet<(String, String)>) -> bool {
+        all.contains(&(self.resource.kind.clone(), self.name().to_owned()))
     }
 
     /// What would make it anew when it is deleted, or delete what has its name.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::asked::Asked;
 use super::by_hand::{ByHand, Lists};
 use super::object::{Keeper, Object};
-use super::{aside, asked};
+use super::{Migration, aside, asked};
 
 const BY_HAND: &str = include_str!("../../../../e2e/testbed/tests/bed/by-hand.yaml");
 
@@ -335,4 +335,34 @@ fn tools_that_keep_objects_are_known_by_what_they_write() {
         Some(Keeper::Git("Flux's Kustomization apps".to_owned()))
     );
     assert_eq!(with(json!({"name": "x"})), None);
+}
+
+#[test]
+fn the_plan_says_what_is_there_and_what_is_done() {
+    let by_hand = found(of_kind("Service", |service| {
+        service["metadata"]["annotations"] = json!({"meta.helm.sh/release-name": "demo"});
+    }));
+    let copies = aside::copies(&by_hand, "demo").unwrap();
+    let mut migration = Migration {
+        model: "demo".to_owned(),
+        annotations: asked(&by_hand).unwrap().annotations,
+        by_hand,
+        notes: vec!["something".to_owned()],
+        collides: [("Service".to_owned(), "demo-epp".to_owned())].into(),
+        reports: true,
+    };
+    let plain = |text: String| anstream::adapter::strip_str(&text).to_string();
+    insta::assert_snapshot!(
+        "kept",
+        plain(migration.told("ModelBooster default/demo", Some(&copies)))
+    );
+    // What is kept under a name that nobody needs may stay.
+    migration.collides = [("HTTPRoute".to_owned(), "demo".to_owned())].into();
+    let steps = migration.told("", Some(&copies));
+    assert!(steps.contains("3. delete the originals"), "{steps}");
+    migration.collides.clear();
+    insta::assert_snapshot!(
+        "free",
+        plain(migration.told("ModelBooster default/demo", None))
+    );
 }
