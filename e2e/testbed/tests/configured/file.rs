@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
+use kthena_bridge_api::child::LABEL_PICKER;
 use testbed::is_ready;
 
 use super::*;
@@ -37,6 +38,26 @@ async fn wait_for_metric(bed: &TestBed, name: &str, value: &str) {
     looked.await.unwrap();
 }
 
+/// What starts the picker anew, with the plugins that the document has as its example.
+const MENDED: &str = "
+failureMode: FailOpen
+pathTemplate: /m/{name}
+endpointPicker:
+  resources: {requests: {cpu: 0.2}, limits: {memory: 1024Mi}}
+  args: [--v=2]
+  env: [{name: GOMAXPROCS, value: '2'}]
+  networkPolicy: {enabled: true}
+  pluginsConfig:
+    plugins:
+    - type: queue-scorer
+    - type: prefix-cache-scorer
+      parameters: {lruCapacityPerServer: 50000}
+    schedulingProfiles:
+    - name: default
+      plugins:
+      - {pluginRef: queue-scorer, weight: 1}
+      - {pluginRef: prefix-cache-scorer, weight: 3}
+";
 const VALID: &str = "kthena_bridge_config_last_reload_successful";
 
 #[tokio::test]
@@ -108,17 +129,28 @@ async fn a_change_is_taken_over_and_one_that_cannot_be_used_is_told() {
     wait_for_answer(&bed, gateway, "").await;
 
     // Mended, it is taken over as a whole.
-    let mended = "{failureMode: FailOpen, pathTemplate: '/m/{name}', endpointPicker: \
-                  {resources: {requests: {cpu: 0.2}, limits: {memory: 1024Mi}}, args: [--v=2], \
-                  networkPolicy: {enabled: true}}}";
-    configure(&bed, mended).await;
+    configure(&bed, MENDED).await;
     wait_for_metric(&bed, VALID, "1").await;
-    wait_for_child(&bed, &model, ChildKind::Deployment, "demo-epp", |picker| {
-        let container = &picker["spec"]["template"]["spec"]["containers"][0];
-        container["resources"] == json!({"requests": {"cpu": "200m"}, "limits": {"memory": "1Gi"}})
-            && container["args"].to_string().contains("--v=2")
-    })
-    .await;
+    let looked = bed.wait_for(
+        "the picker that is configured is ready",
+        LIMIT,
+        async || {
+            let found = pods(&bed, namespace.name(), &format!("{LABEL_PICKER}=demo-epp")).await?;
+            let [pod] = found.as_slice() else {
+                return Err(format!("{} pods", found.len()));
+            };
+            let container = &pod.spec.as_ref().ok_or("no spec")?.containers[0];
+            let argument = |wanted: &str| container.args.iter().flatten().any(|a| a == wanted);
+            if is_ready(pod) && argument("--v=2") && !argument("--v=1") {
+                return serde_json::to_value(&container.resources).map_err(|e| e.to_string());
+            }
+            Err(format!("{:?}: {:?}", container.args, pod.status))
+        },
+    );
+    // Of a pod, what is only limited is requested as well.
+    let requests = json!({"cpu": "200m", "memory": "1Gi"});
+    let resources = json!({"requests": requests, "limits": {"memory": "1Gi"}});
+    assert_eq!(looked.await.unwrap(), resources);
     wait_for_child(
         &bed,
         &model,

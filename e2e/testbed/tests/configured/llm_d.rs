@@ -136,7 +136,7 @@ async fn llm_ds_picker_gets_its_own_kinds_when_they_are_there() {
         .audit()
         .unwrap()
         .into_iter()
-        .filter(|r| r.group == "llm-d.ai" && r.code == 403)
+        .filter(|r| r.group == "llm-d.ai" && r.code == 403 && r.namespace == namespace.name())
         .collect();
     assert!(refused.is_empty(), "{refused:?}");
 }
