@@ -37,7 +37,7 @@ const MATRIX: [(&str, &str); 18] = [
     ("dashboard", "metrics: {dashboard: {enabled: true}}"),
     (
         "tag",
-        "{image: {tag: latest}, config: {endpointPicker: {cpu: '1'}}}",
+        "{image: {tag: latest}, config: {endpointPicker: {resources: {requests: {cpu: 1, memory: '1Gi'}}}}}",
     ),
     ("replicas", "replicas: 2"),
     (
