@@ -1,25 +1,12 @@
-//! What is made from something else: the schema of `config` in `values.schema.json`, and the tables of the
+//! What is made from something else: the schema of `config` in `values.schema.json`, and the table of the
 //! chart's README.md. `make generate` writes it, by setting `REGENERATE`; without that, it is compared.
 
 use std::fmt::Write as _;
 
 use kthena_bridge_core::Config;
-use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use crate::template::EVERYTHING;
-
-/// The schema of the operator's configuration, in one piece: within another schema, references would not
-/// lead anywhere.
-fn config_schema() -> Value {
-    let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
-    let schema = settings.into_generator().into_root_schema_for::<Config>();
-    let mut schema = schema.to_value();
-    let map = schema.as_object_mut().unwrap();
-    map.remove("$schema");
-    map.remove("title");
-    schema
-}
 
 fn read(file: &str) -> String {
     std::fs::read_to_string(testbed::chart().join(file)).unwrap()
@@ -47,7 +34,11 @@ fn the_schema_of_the_configuration_is_the_operators_own() {
     let found = read(file);
     // It is the last of the definitions.
     let start = found.rfind("\n    \"config\": ").unwrap();
-    let schema = serde_json::to_string_pretty(&config_schema()).unwrap();
+    let mut schema = Config::schema().to_value();
+    let map = schema.as_object_mut().unwrap();
+    map.remove("$schema");
+    map.remove("title");
+    let schema = serde_json::to_string_pretty(&schema).unwrap();
     let schema = schema.replace('\n', "\n    ");
     let wanted = format!("{}\n    \"config\": {schema}\n  }}\n}}\n", &found[..start]);
     is_generated(file, &wanted);
@@ -129,43 +120,6 @@ fn value_rows() -> Vec<Row> {
     rows
 }
 
-/// What may be given, where that is a short list.
-fn allowed(schema: &Value) -> Vec<String> {
-    let variants = schema["oneOf"].as_array().or(schema["enum"].as_array());
-    let names = variants.into_iter().flatten().filter_map(|variant| {
-        let name = variant.as_str().or(variant["const"].as_str())?;
-        Some(format!("`{name}`"))
-    });
-    names.collect()
-}
-
-/// The rows for the keys of a part of the configuration.
-fn config_rows(schema: &Value, defaults: &Value, prefix: &str, rows: &mut Vec<Row>) {
-    for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
-        let path = format!("{prefix}{key}");
-        let default = &defaults[key];
-        let mut about = schema["description"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        assert!(!about.is_empty(), "{path}: its field has no comment");
-        about = about.replace('\n', " ");
-        let allowed = allowed(schema);
-        if !allowed.is_empty() {
-            write!(about, " One of {}.", allowed.join(", ")).unwrap();
-        }
-        let is_section = schema["properties"].is_object();
-        let default = (!is_section && !default.is_null()).then(|| default.clone());
-        rows.push(Row {
-            path: path.clone(),
-            default,
-            about,
-        });
-        config_rows(schema, &defaults[key], &format!("{path}."), rows);
-        config_rows(&schema["items"], &Value::Null, &format!("{path}[]."), rows);
-    }
-}
-
 /// The text with what stands between two marks replaced.
 fn between(text: &str, name: &str, new: &str) -> String {
     let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
@@ -175,12 +129,9 @@ fn between(text: &str, name: &str, new: &str) -> String {
 }
 
 #[test]
-fn the_tables_of_the_readme_are_those_of_the_values_and_the_configuration() {
-    let mut of_config = Vec::new();
-    let defaults = serde_json::to_value(Config::default()).unwrap();
-    config_rows(&config_schema(), &defaults, "", &mut of_config);
-    let text = between(&read("README.md"), "values", &table(&value_rows()));
-    is_generated("README.md", &between(&text, "config", &table(&of_config)));
+fn the_table_of_the_readme_is_that_of_the_values() {
+    let wanted = between(&read("README.md"), "values", &table(&value_rows()));
+    is_generated("README.md", &wanted);
 }
 
 #[test]

@@ -37,7 +37,7 @@ const MATRIX: [(&str, &str); 18] = [
     ("dashboard", "metrics: {dashboard: {enabled: true}}"),
     (
         "tag",
-        "{image: {tag: latest}, config: {endpointPicker: {cpu: '1'}}}",
+        "{image: {tag: latest}, config: {endpointPicker: {resources: {requests: {cpu: 1, memory: '1Gi'}}}}}",
     ),
     ("replicas", "replicas: 2"),
     (
@@ -69,6 +69,17 @@ fn each_alone() -> impl Iterator<Item = (String, String)> {
         // A mount is of one of the volumes.
         .filter(|(key, _)| key != "extraVolumeMounts")
         .map(|(key, value)| (format!("only-{key}"), json!({ key: value }).to_string()))
+}
+
+/// Every field of the configuration.
+fn configured() -> Option<(String, String)> {
+    let text = include_str!("../../../../crates/core/src/config/everything.yaml");
+    let mut config: Map<String, Value> = serde_yaml::from_str(text).unwrap();
+    // That is a value of its own.
+    let namespaces = config.remove("namespaces")?;
+    let values =
+        json!({"watchNamespaces": namespaces, "rbac": {"create": false}, "config": config});
+    Some(("configured".to_owned(), values.to_string()))
 }
 
 /// Every kind that the chart knows.
@@ -141,7 +152,7 @@ async fn write_schema(client: &Client, folder: &Path, api_version: &str, kind: &
 /// The configuration has to be one that the operator reads.
 fn read_configuration(name: &str, objects: &[Value]) {
     let config = configuration_of(objects);
-    let read: Result<Config, _> = serde_json::from_value(config);
+    let read = Config::parse(&config.to_string());
     assert!(read.is_ok(), "{name}: {read:?}");
 }
 
@@ -161,7 +172,7 @@ async fn the_api_server_takes_what_any_values_give() {
     let (mut files, mut kinds) = (Vec::new(), BTreeSet::new());
     let (mut objects_of_all, mut asked) = (0, BTreeSet::new());
     let matrix = MATRIX.map(|(name, values)| (name.to_owned(), values.to_owned()));
-    for (name, values) in matrix.into_iter().chain(each_alone()) {
+    for (name, values) in matrix.into_iter().chain(each_alone()).chain(configured()) {
         let text = manifests(&format!("matrix-{name}"), namespace.name(), &values)
             .await
             .unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
-use kthena_bridge_core::config::Config;
+use kthena_bridge_core::config::{Config, LogFormat};
 use serde_json::{Value, json};
 use testbed::{Helm, OPERATOR_NAMESPACE, config, documents, kustomize, parts};
 
@@ -155,8 +155,12 @@ async fn two_replicas_are_what_the_component_of_kustomize_makes() {
 async fn the_default_configuration_is_the_operators_own() {
     let objects = template("config", OPERATOR_NAMESPACE, "{}").await.unwrap();
     let config = configuration_of(&objects);
-    let config: Config = serde_json::from_value(config).unwrap();
-    assert_eq!(config, Config::default());
+    let config = Config::parse(&config.to_string()).unwrap();
+    let own = Config {
+        log_format: LogFormat::Json,
+        ..Config::default()
+    };
+    assert_eq!(config, own);
 }
 
 #[tokio::test]
@@ -181,7 +185,8 @@ async fn values_that_are_not_understood_are_refused() {
             "intervalSeconds",
         ),
         ("image: {digest: latest}", "/image/digest"),
-        ("logFormat: xml", "/logFormat"),
+        ("config: {logFormat: xml}", "/config/logFormat"),
+        ("logFormat: text", "logFormat"),
         ("extraArgs: --concurrency=1", "/extraArgs"),
         ("podLabels: {app.kubernetes.io/name: x}", "/podLabels"),
         (
