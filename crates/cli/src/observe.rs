@@ -150,10 +150,10 @@ pub(crate) async fn observe(
             Some(Missing::NotInstalled) => seen.objects.missing.push(kind),
             Some(Missing::Forbidden(_)) => seen.unknown.push(kind),
         }
-        // A kind of one implementation of Gateways is not there with the others.
-        let optional = kind.group() == "networking.gke.io" || kind == ChildKind::DestinationRule;
+        // Whether another kind is needed is for the plan to say.
+        let always = matches!(kind, ChildKind::InferencePool | ChildKind::HTTPRoute);
         let items = match found.missing {
-            Some(Missing::NotInstalled) if optional => Vec::new(),
+            Some(Missing::NotInstalled) if !always => Vec::new(),
             _ => lists.kept(found, kind.as_str()),
         };
         for object in items {

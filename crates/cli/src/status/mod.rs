@@ -154,16 +154,16 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         }
         None => Vec::new(),
     };
-    let seen = Box::pin(look(arguments, &cluster, &selection)).await?;
-    let (models, not_there) = selection.select(&seen.0.models);
+    let (seen, config) = Box::pin(look(arguments, &cluster, &selection)).await?;
+    let (models, not_there) = selection.select(&seen.models);
     if arguments.wait.is_none() {
         wrong = not_there;
     }
-    let pods = PodIndex::new(&seen.0.objects);
+    let pods = PodIndex::new(&seen.objects);
     let rows = Rows {
         models: models
             .iter()
-            .map(|model| Row::of(model, &seen.0, &pods, seen.1.as_ref()))
+            .map(|model| Row::of(model, &seen, &pods, config.as_ref()))
             .collect(),
     };
     let now = Timestamp::now();
