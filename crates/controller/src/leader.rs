@@ -131,7 +131,9 @@ impl Elector {
         let version = lease.metadata.resource_version.clone();
         let now = since_boot();
         if seen.as_ref().is_none_or(|seen| seen.version != version) {
-            tracing::info!(holder, "somebody else holds the Lease; waiting for it");
+            if seen.is_none() {
+                tracing::info!(holder, "waiting for the Lease");
+            }
             *seen = Some(Seen {
                 version,
                 since: now,
