@@ -70,8 +70,10 @@ end
 
 if is("Accepted", "False") then
   return health("Degraded", "Accepted")
+elseif not is("Accepted", "True") and conditions.Accepted.reason ~= "NotReadable" then
+  return health("Progressing", "Accepted")
 end
--- Unknown is what the operator may not read; Programmed is what the Gateway says.
+-- What the operator may not read, the Gateway knows: Programmed is what it says.
 
 local reason = conditions.Programmed.reason or ""
 if scaled_to_zero and without_pods[reason] then

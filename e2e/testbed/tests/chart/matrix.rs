@@ -44,7 +44,10 @@ const MATRIX: [(&str, &str); 18] = [
         "replicas-no-budget",
         "{replicas: 2, podDisruptionBudget: {enabled: false}}",
     ),
-    ("leader-election", "leaderElection: {enabled: true}"),
+    (
+        "without-leader-election",
+        "leaderElection: {enabled: false}",
+    ),
     (
         "namespaced",
         "{watchNamespaces: [default, kube-public], \

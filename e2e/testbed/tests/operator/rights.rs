@@ -1,22 +1,22 @@
-//! The operator's ClusterRole lists what it uses, and nothing else.
+//! The operator's roles list what it uses, and nothing else.
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kthena_bridge_api::child::LABEL_MANAGED_BY;
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::json;
-use testbed::OPERATOR;
+use testbed::{OPERATOR, OPERATOR_NAMESPACE};
 
 use crate::{LIMIT, bed, essences, wait_until_as_before};
 
 /// A right, as a rule of a role names it.
 type Right = (String, String, String);
 
-fn granted(role: &ClusterRole) -> BTreeSet<Right> {
+fn granted(rules: impl IntoIterator<Item = PolicyRule>) -> BTreeSet<Right> {
     let mut rights = BTreeSet::new();
-    for rule in role.rules.iter().flatten() {
+    for rule in rules {
         for group in rule.api_groups.iter().flatten() {
             for resource in rule.resources.iter().flatten() {
                 rights.extend(
@@ -31,7 +31,7 @@ fn granted(role: &ClusterRole) -> BTreeSet<Right> {
 }
 
 #[tokio::test]
-async fn the_cluster_role_lists_exactly_what_is_used() {
+async fn the_roles_list_exactly_what_is_used() {
     let bed = bed().await;
     let namespace = bed.namespace("rights").await.unwrap();
     namespace.gateway("inference-gateway").await.unwrap();
@@ -92,8 +92,16 @@ async fn the_cluster_role_lists_exactly_what_is_used() {
     model.wait_until_withdrawn().await.unwrap();
 
     let roles: Api<ClusterRole> = Api::all(bed.client().unwrap());
-    let granted = granted(&roles.get(OPERATOR).await.unwrap());
-    let looked = bed.wait_for("every right of the role was used", LIMIT, async || {
+    let cluster = roles.get(OPERATOR).await.unwrap().rules;
+    // For the Lease, in its own namespace.
+    let roles: Api<Role> = Api::namespaced(bed.client().unwrap(), OPERATOR_NAMESPACE);
+    let own = roles
+        .get("kthena-bridge-leader-election")
+        .await
+        .unwrap()
+        .rules;
+    let granted = granted(cluster.into_iter().chain(own).flatten());
+    let looked = bed.wait_for("every right of the roles was used", LIMIT, async || {
         let requests = bed.audit().map_err(|e| e.to_string())?;
         let used: BTreeSet<Right> = requests
             .iter()
