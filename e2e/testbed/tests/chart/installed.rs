@@ -143,6 +143,17 @@ async fn compare_metrics(bed: &TestBed) {
     }
 }
 
+/// What the operator itself can tell of the cluster, by a Pod that is as restricted as its own.
+async fn check(bed: &TestBed, packed: &Packed) {
+    let namespace = ["--namespace", OPERATOR_NAMESPACE];
+    let args = [&["test", OPERATOR, "--timeout", "60s"][..], &namespace].concat();
+    let said = packed.helm.run(&args).await.unwrap();
+    assert!(said.contains("Phase:          Succeeded"), "{said}");
+    // The bed's kubelet serves no logs, for which Helm would ask it.
+    let log = bed.container_log(OPERATOR_NAMESPACE, "kthena-bridge-check", "check");
+    assert!(log.contains("√ the operator is ready"), "{log}");
+}
+
 /// Has the namespace take only pods that fit the Pod Security Standard.
 async fn restrict(bed: &TestBed, namespace: &str) {
     let label = json!({"pod-security.kubernetes.io/enforce": "restricted"});
@@ -253,6 +264,7 @@ async fn install_upgrade_and_uninstall_interrupt_nothing() {
     model.expose("inference-gateway", &[]).await.unwrap();
     wait_for_answer(bed, gateway).await;
     compare_metrics(bed).await;
+    check(bed, &packed).await;
 
     upgrade_and_uninstall(bed, &packed, &model, gateway).await;
     restart_the_picker(bed, &model, gateway).await;
