@@ -79,19 +79,8 @@ async fn failover(bed: &TestBed, model: &Model<'_>, path: &str, how: &DeletePara
 #[tokio::test]
 async fn one_works_and_another_goes_on_when_it_ends() {
     let bed = TestBed::shared().unwrap();
-    let install = [
-        "install",
-        OPERATOR,
-        chart().to_str().unwrap(),
-        "--create-namespace",
-        "--namespace",
-        OPERATOR_NAMESPACE,
-        "--set",
-        "replicas=2",
-    ]
-    .map(str::to_owned);
-    let install: Vec<&str> = install.iter().map(String::as_str).collect();
-    bed.helm().run(&install).await.unwrap();
+    let release = bed.release(&chart(), OPERATOR_NAMESPACE);
+    release.install(&["--set", "replicas=2"]).await.unwrap();
     let namespace = bed.namespace("two").await.unwrap();
     namespace.gateway("inference-gateway").await.unwrap();
     let model = namespace.model("demo").await.unwrap();

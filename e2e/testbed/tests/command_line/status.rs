@@ -33,12 +33,11 @@ async fn four_models<'a>(bed: &TestBed, namespace: &Namespace<'a>) -> (Ipv4Addr,
             .await
             .unwrap();
     }
-    let wrong = [
-        ("expose", Some("true")),
-        ("gateway", Some("inference-gateway")),
-        ("path", Some("no-slash")),
-    ];
-    mistaken.annotate(&wrong).await.unwrap();
+    let wrong = [("path", Some("no-slash"))];
+    mistaken
+        .annotate_exposed("inference-gateway", &wrong)
+        .await
+        .unwrap();
     mistaken
         .wait_for_reason("Accepted", "InvalidAnnotation")
         .await
@@ -217,11 +216,10 @@ async fn waiting_ends_when_the_model_is_served_or_says_why_it_is_not() {
     );
     assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
 
-    let exposed = [
-        ("expose", Some("true")),
-        ("gateway", Some("inference-gateway")),
-    ];
-    model.annotate(&exposed).await.unwrap();
+    model
+        .annotate_exposed("inference-gateway", &[])
+        .await
+        .unwrap();
     model
         .wait_for_reason("Accepted", "GatewayNotFound")
         .await

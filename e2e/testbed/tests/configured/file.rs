@@ -67,7 +67,7 @@ async fn a_change_is_taken_over_and_one_that_cannot_be_used_is_told() {
     let gateway = namespace.gateway("inference-gateway").await.unwrap();
     let model = namespace.model("demo").await.unwrap();
     model.expose("inference-gateway", &[]).await.unwrap();
-    wait_for_answer(&bed, gateway, "").await;
+    bed.wait_for_answer(gateway, "", "demo", 200).await.unwrap();
     let before = operator(&bed).await;
 
     // What does not start the picker anew interrupts nothing.
@@ -75,7 +75,7 @@ async fn a_change_is_taken_over_and_one_that_cannot_be_used_is_told() {
     let requests = async {
         while !done.get() {
             asked.set(asked.get() + 1);
-            match ask(&bed, gateway, "", "demo").await {
+            match bed.ask(gateway, "", "demo").await {
                 Ok(answer) if answer.status == 200 => {}
                 other => failed.borrow_mut().push(format!("{other:?}")),
             }
@@ -126,7 +126,7 @@ async fn a_change_is_taken_over_and_one_that_cannot_be_used_is_told() {
         before,
         "it is ready, and was not restarted"
     );
-    wait_for_answer(&bed, gateway, "").await;
+    bed.wait_for_answer(gateway, "", "demo", 200).await.unwrap();
 
     // Mended, it is taken over as a whole.
     configure(&bed, MENDED).await;
@@ -159,7 +159,9 @@ async fn a_change_is_taken_over_and_one_that_cannot_be_used_is_told() {
         |policy| policy["metadata"]["ownerReferences"][0]["name"] == "demo",
     )
     .await;
-    wait_for_answer(&bed, gateway, "/m/demo").await;
+    bed.wait_for_answer(gateway, "/m/demo", "demo", 200)
+        .await
+        .unwrap();
     model
         .wait_for_condition("Programmed", "True")
         .await
@@ -176,9 +178,11 @@ async fn a_change_is_taken_over_and_one_that_cannot_be_used_is_told() {
         "{}",
         refused.message
     );
-    wait_for_answer(&bed, gateway, "/m/demo").await;
+    bed.wait_for_answer(gateway, "/m/demo", "demo", 200)
+        .await
+        .unwrap();
     configure(&bed, "{}").await;
-    wait_for_answer(&bed, gateway, "").await;
+    bed.wait_for_answer(gateway, "", "demo", 200).await.unwrap();
     model
         .wait_for_condition("Programmed", "True")
         .await

@@ -9,7 +9,6 @@ mod file;
 mod llm_d;
 mod several;
 
-use std::net::Ipv4Addr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use kthena_bridge_api::child::ChildKind;
 use kube::Api;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
-use testbed::{Answer, Model, OPERATOR, OPERATOR_NAMESPACE, TestBed};
+use testbed::{Model, OPERATOR, OPERATOR_NAMESPACE, TestBed};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// How long anything may take here.
@@ -88,25 +87,4 @@ async fn wait_for_child(
         Err(format!("{object:#?}"))
     });
     looked.await.unwrap()
-}
-
-/// Asks a Gateway for a chat completion.
-async fn ask(bed: &TestBed, gateway: Ipv4Addr, path: &str, model: &str) -> Result<Answer, String> {
-    let question =
-        json!({"model": model, "messages": [{"role": "user", "content": "Who are you?"}]});
-    let url = format!("http://{gateway}{path}/v1/chat/completions");
-    bed.post(&url, &[], &question).await
-}
-
-/// Asks until it is answered.
-async fn wait_for_answer(bed: &TestBed, gateway: Ipv4Addr, path: &str) {
-    let what = format!("http://{gateway}{path} answers");
-    let looked = bed.wait_for(&what, LIMIT, async || {
-        let answer = ask(bed, gateway, path, "demo").await?;
-        match answer.status {
-            200 => Ok(()),
-            _ => Err(format!("{answer:?}")),
-        }
-    });
-    looked.await.unwrap();
 }

@@ -6,7 +6,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 use testbed::{OPERATOR, OPERATOR_NAMESPACE, TestBed};
 
-use crate::{LIMIT, bed_alone, wait_for_answer};
+use crate::{LIMIT, bed_alone};
 
 /// Starts the operator with another configuration.
 async fn configure(bed: &TestBed, config: &str) {
@@ -55,7 +55,9 @@ async fn a_request_tells_what_no_object_does() {
     );
     model.annotate(&[("target-port", None)]).await.unwrap();
     model.wait_for_condition("Reachable", "True").await.unwrap();
-    wait_for_answer(&bed, address, "/demo", "demo", 200).await;
+    bed.wait_for_answer(address, "/demo", "demo", 200)
+        .await
+        .unwrap();
 
     // One request each second, and not more.
     let pods: Api<Pod> = Api::namespaced(bed.client().unwrap(), namespace.name());
