@@ -73,6 +73,10 @@ async fn failover(bed: &TestBed, model: &Model<'_>, path: &str, how: &DeletePara
     looked.await.unwrap();
     let took = since.elapsed();
     assert_eq!(leader(bed).await.unwrap(), waiting, "who waited goes on");
+    // It was told of each renewal.
+    let log = bed.container_log(OPERATOR_NAMESPACE, &waiting, OPERATOR);
+    let said = log.matches("somebody else holds the Lease").count();
+    assert_eq!(said, 1, "{log}");
     took
 }
 
