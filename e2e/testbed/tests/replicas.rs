@@ -72,11 +72,13 @@ async fn failover(bed: &TestBed, model: &Model<'_>, path: &str, how: &DeletePara
     });
     looked.await.unwrap();
     let took = since.elapsed();
-    assert_eq!(leader(bed).await.unwrap(), waiting, "who waited goes on");
-    // It was told of each renewal.
+    // Not always who waited: the pod that replaces the one that was told to stop may be quicker.
+    assert_ne!(leader(bed).await.unwrap(), working);
+    // It saw each renewal, and told of the holder once.
     let log = bed.container_log(OPERATOR_NAMESPACE, &waiting, OPERATOR);
-    let said = log.matches("somebody else holds the Lease").count();
-    assert_eq!(said, 1, "{log}");
+    let told =
+        |line: &&str| line.contains("somebody else holds the Lease") && line.contains(&working);
+    assert_eq!(log.lines().filter(told).count(), 1, "{log}");
     took
 }
 

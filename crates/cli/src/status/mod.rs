@@ -13,7 +13,7 @@ use kthena_bridge_api::annotation;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::condition::ConditionType;
 use kthena_bridge_api::kthena::ModelBooster;
-use kthena_bridge_core::{Config, Exposure};
+use kthena_bridge_core::ask::is_exposed;
 
 use crate::cluster::{self, Access, Cluster, duration};
 use crate::config;
@@ -124,14 +124,6 @@ impl Selection {
         }
         (found, wrong)
     }
-}
-
-/// Whether a Model asks to be exposed, understood or not.
-fn is_exposed(model: &ModelBooster) -> bool {
-    let annotations = model.metadata.annotations.clone().unwrap_or_default();
-    // What is asked for decides here, and not the defaults that the operator fills in.
-    let parsed = Exposure::parse("", "", &annotations, &Config::default());
-    !matches!(parsed, Ok(None))
 }
 
 /// Prints the status of Models.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use kthena_bridge_api::child::ChildKind;
 use serde_json::{Value, json};
 use testbed::audit::Request;
-use testbed::{Model, OPERATOR_NAMESPACE, Release, TestBed, chart};
+use testbed::{Model, Namespace, OPERATOR_NAMESPACE, Release, TestBed, chart, kthena_bridge};
 
 const LIMIT: Duration = Duration::from_secs(40);
 const PICKERS_ROLE: &str = "kthena-bridge-endpoint-picker";
@@ -99,8 +99,37 @@ async fn an_operator_of_one_namespace_asks_for_nothing_elsewhere() {
     let refused: Vec<_> = requests.iter().filter(|r| r.code == 403).collect();
     assert!(refused.is_empty(), "{refused:?}");
 
+    commands_decide_as_it_does(bed, &team, &other).await;
+
     // What serves does not need the operator.
     release.uninstall(&["--wait"]).await.unwrap();
     let answer = bed.ask(address, "", "demo").await.unwrap();
     assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+/// The commands, with all rights, see more than the operator does.
+async fn commands_decide_as_it_does(bed: &TestBed, team: &Namespace<'_>, other: &Namespace<'_>) {
+    let run = async |args: &[&str]| {
+        let said = kthena_bridge(bed.kubeconfig(), args).await.unwrap();
+        (said.code, said.output + &said.error)
+    };
+    let (code, text) = run(&["diff", "demo", "--namespace", team.name()]).await;
+    assert_eq!(code, 0, "{text}");
+    let (code, text) = run(&["diff", "demo", "--namespace", other.name()]).await;
+    assert_eq!(code, 0, "{text}");
+    let said = format!("the operator does not watch namespace {}", other.name());
+    assert!(text.contains(&said), "{text}");
+    let (code, text) = run(&["tree", "demo", "--namespace", other.name()]).await;
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains(&said), "{text}");
+
+    let (_, text) = run(&["check"]).await;
+    let role = format!("Role {}/{PICKERS_ROLE}", team.name());
+    for said in [
+        "√ the operator has all rights that it needs",
+        &format!("√ endpoint pickers get all rights by {role}"),
+        "√ 1 of 1 Models are exposed, and served",
+    ] {
+        assert!(text.contains(said), "{said}:\n{text}");
+    }
 }
