@@ -98,7 +98,7 @@ async fn a_change_is_taken_over_and_one_that_cannot_be_used_is_told() {
     eprintln!("the pool followed the ConfigMap after {took:?}, and {asked} requests were answered");
     let log = || bed.container_log(OPERATOR_NAMESPACE, &before.0, OPERATOR);
     assert!(
-        log().contains("a change needs a restart") && log().contains("concurrency"),
+        log().contains("stay as they are until it is restarted") && log().contains("concurrency"),
         "{}",
         log()
     );
