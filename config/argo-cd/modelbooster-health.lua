@@ -70,6 +70,8 @@ end
 
 if is("Accepted", "False") then
   return health("Degraded", "Accepted")
+elseif conditions.Accepted.status == nil then
+  return health("Progressing", "Accepted")
 end
 -- Unknown is what the operator may not read; Programmed is what the Gateway says.
 

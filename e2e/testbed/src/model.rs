@@ -143,6 +143,14 @@ impl Model<'_> {
         .await
     }
 
+    /// A condition, once its message has this text.
+    pub async fn wait_for_message(&self, type_: &str, text: &str) -> Result<Condition> {
+        self.wait_for(&format!("{type_} that tells of {text:?}"), |c| {
+            c.type_ == type_ && c.message.contains(text)
+        })
+        .await
+    }
+
     async fn wait_for(&self, what: &str, fits: impl Fn(&Condition) -> bool) -> Result<Condition> {
         let what = format!("{what} on ModelBooster {}/{}", self.namespace, self.name);
         let looked = self.bed.wait_for(&what, LIMIT, async || {

@@ -118,7 +118,7 @@ async fn llm_ds_picker_gets_its_own_kinds_when_they_are_there() {
     looked.await.unwrap();
 
     // To the other flavour, with both kinds of definitions there.
-    configure(&bed, "{}").await;
+    bed.configure_operator("{}").await.unwrap();
     model
         .wait_for_condition("Programmed", "True")
         .await

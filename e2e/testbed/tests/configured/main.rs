@@ -12,11 +12,11 @@ mod several;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kthena_bridge_api::child::ChildKind;
 use kube::Api;
-use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
-use serde_json::{Value, json};
+use kube::api::{DynamicObject, ListParams};
+use serde_json::Value;
 use testbed::{Model, OPERATOR, OPERATOR_NAMESPACE, TestBed};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -48,18 +48,9 @@ async fn bed(config: &str) -> Bed {
     let bed = BED.get_or_init(|| TestBed::start(llm_d::options()).unwrap());
     bed.install_operator().await.unwrap();
     bed.scale_operator(0).await.unwrap();
-    configure(bed, config).await;
+    bed.configure_operator(config).await.unwrap();
     bed.scale_operator(1).await.unwrap();
     Bed { bed, _alone: alone }
-}
-
-/// Changes the operator's ConfigMap, and nothing else.
-async fn configure(bed: &TestBed, config: &str) {
-    let maps: Api<ConfigMap> = Api::namespaced(bed.client().unwrap(), OPERATOR_NAMESPACE);
-    let data = json!({"data": {"config.yaml": config}});
-    maps.patch(OPERATOR, &PatchParams::default(), &Patch::Merge(data))
-        .await
-        .unwrap();
 }
 
 /// The pods of a namespace with a label.

@@ -53,11 +53,12 @@ async fn the_cluster_role_lists_exactly_what_is_used() {
         ("failure-mode", Some("FailClose")),
     ];
     model.annotate(&external).await.unwrap();
+    // Not of the endpoint picker that was there before.
     let told = model
-        .wait_for_reason("Programmed", "EndpointPickerNotReady")
+        .wait_for_message("Programmed", "/mine ")
         .await
         .unwrap();
-    assert!(told.message.contains("/mine "), "{}", told.message);
+    assert_eq!(told.reason, "EndpointPickerNotReady");
     model
         .annotate(&[("endpoint-picker", None), ("failure-mode", None)])
         .await
