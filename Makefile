@@ -60,7 +60,7 @@ bench: prerequisites ## Measure how long it takes from the annotation to the HTT
 	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/debug/testbed bench --operator $(CURDIR)/target/release/kthena-bridge
 
 .PHONY: generate
-generate: ## Write what is made from something else: the schema of the chart's values, and the tables in its README.
+generate: docs ## Write what is made from something else: the schema of the chart's values, the tables in its README, and make docs.
 	REGENERATE=1 cargo test --package testbed --test chart generated -- --test-threads=1
 
 # cargo-auditable puts the list of the crates that the binary is made of into it. Neither the checkout's folder nor
@@ -103,7 +103,7 @@ deny: ## Check the dependencies: bans, licences, sources.
 
 .PHONY: docs
 docs: ## Write the parts of docs/ that are made from the code.
-	KTHENA_BRIDGE_WRITE_DOCS=1 cargo test --package kthena-bridge-core --test configuration
+	REGENERATE=1 cargo test --package kthena-bridge-core --test configuration
 
 .PHONY: fmt
 fmt: ## Format.

@@ -1,8 +1,9 @@
 {{/*
 What the operator uses of the namespaces that it watches, and nothing else. A test compares it with the API server's
-audit log. The argument is the kind of role that the endpoint pickers have, as a resource.
+audit log. The arguments are the values, and the kind of role that the endpoint pickers have, as a resource.
 */}}
 {{- define "kthena-bridge.rules" -}}
+{{- $picker := (.values.config | default dict).endpointPicker | default dict }}
 # What is exposed. Of it, only our conditions are written.
 - apiGroups: [workload.serving.volcano.sh]
   resources: [modelboosters, modelservings]
@@ -54,8 +55,8 @@ audit log. The argument is the kind of role that the endpoint pickers have, as a
   verbs: [get, list, watch, create, patch, delete]
 # A RoleBinding may only grant what its writer has, or may bind: this one role.
 - apiGroups: [rbac.authorization.k8s.io]
-  resources: [{{ . }}]
-  resourceNames: [kthena-bridge-endpoint-picker]
+  resources: [{{ .roles }}]
+  resourceNames: [{{ $picker.clusterRole | default "kthena-bridge-endpoint-picker" | toJson }}]
   verbs: [bind]
 - apiGroups: [events.k8s.io]
   resources: [events]

@@ -1,8 +1,10 @@
 //! The cluster that a command talks to, as kubectl would find it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
+use jiff::SignedDuration;
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
@@ -15,6 +17,17 @@ pub(crate) struct Access {
     /// The context of the kubeconfig; else its current one.
     #[arg(long, value_name = "NAME", help_heading = "Cluster")]
     context: Option<String>,
+    /// How long the API server may be silent, such as 30s or 1m; 0s is for ever.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration, help_heading = "Cluster")]
+    server_timeout: Duration,
+}
+
+/// Reads a duration such as 90s or 10m.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: SignedDuration = text
+        .parse()
+        .map_err(|e| format!("{e}; give a duration such as 90s or 10m"))?;
+    Duration::try_from(parsed).map_err(|_| "is negative; give a duration such as 90s".to_owned())
 }
 
 /// A cluster, and the namespace of what names none.
@@ -46,7 +59,7 @@ impl Access {
             context: self.context.clone(),
             ..KubeConfigOptions::default()
         };
-        let config = match (&self.kubeconfig, &self.context) {
+        let mut config = match (&self.kubeconfig, &self.context) {
             (Some(file), _) => {
                 let kubeconfig = Kubeconfig::read_from(file).map_err(|source| Error::File {
                     file: file.clone(),
@@ -61,6 +74,11 @@ impl Access {
                 .map_err(Error::Context)?,
             (None, None) => kube::Config::infer().await.map_err(Error::Infer)?,
         };
+        let limit = Some(self.server_timeout).filter(|limit| !limit.is_zero());
+        config.connect_timeout = limit;
+        config.read_timeout = limit;
+        // Else the time that a connection lay idle counts as the API server's.
+        config.reset_reader_on_write = true;
         let namespace = config.default_namespace.clone();
         Ok(Cluster {
             client: Client::try_from(config).map_err(Error::Client)?,

@@ -112,6 +112,15 @@ pub(crate) fn parse(file: String, text: &str) -> Result<Config, Error> {
     })
 }
 
+/// What stands in the way of a Model of this namespace; nothing when the operator looks at it.
+pub(crate) fn not_watched(config: &Config, namespace: &str) -> Option<String> {
+    (!config.watches(namespace)).then(|| {
+        format!(
+            "the operator does not watch namespace {namespace}; add it to namespaces in the operator's configuration"
+        )
+    })
+}
+
 /// Prints the JSON Schema of the file.
 pub(crate) fn print_schema() -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();

@@ -2,12 +2,14 @@
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_core::observe::Objects;
 use kthena_bridge_core::plan::Desired as Object;
 use kthena_bridge_core::topology::NotAccepted;
 use kthena_bridge_core::{Ask, Config, Exposure, Plan, Topology, ask, claims, plan};
 use kube::Client;
 use kube::api::{Api, DynamicObject};
 
+use crate::config;
 use crate::observe::{self, Ours, Seen};
 
 /// How many objects are looked for at the same time.
@@ -35,9 +37,12 @@ pub(crate) struct Served {
 }
 
 impl Desired {
-    /// For a Model of the cluster.
-    pub(crate) fn of(model: &ModelBooster, config: &Config, seen: &Seen) -> Self {
-        let objects = &seen.objects;
+    /// For a Model of the cluster, from what the operator sees.
+    pub(crate) fn of(model: &ModelBooster, config: &Config, objects: &Objects) -> Self {
+        let namespace = model.metadata.namespace.as_deref().unwrap_or_default();
+        if let Some(why) = config::not_watched(config, namespace) {
+            return Self::AsItIs(why);
+        }
         let exposure = match Ask::of(model, config) {
             Ask::Wait => {
                 return Self::AsItIs(
@@ -55,7 +60,7 @@ impl Desired {
             Ok(topology) => topology,
             Err(refused) => return Self::refused(&refused),
         };
-        Self::with(model, *exposure, topology, config, seen)
+        Self::with(model, *exposure, topology, config, objects)
     }
 
     /// What a plan says, unless somebody else has the requests.
@@ -64,13 +69,13 @@ impl Desired {
         exposure: Exposure,
         topology: Topology,
         config: &Config,
-        seen: &Seen,
+        objects: &Objects,
     ) -> Self {
-        let (wanted, live) = ask::route(model, &exposure, &topology, config, &seen.objects);
-        if let Err(conflict) = claims::check(&wanted, live.as_deref(), &seen.objects) {
+        let (wanted, live) = ask::route(model, &exposure, &topology, config, objects);
+        if let Err(conflict) = claims::check(&wanted, live.as_deref(), objects) {
             return Self::refused(&NotAccepted::from(&*conflict));
         }
-        let plan = plan::build(&exposure, &topology, config, &seen.objects);
+        let plan = plan::build(&exposure, &topology, config, objects);
         Self::Served(Box::new(Served {
             exposure,
             topology,
@@ -84,14 +89,15 @@ impl Desired {
     }
 }
 
-/// Decides, and decides again once objects were found that no list had: without our label they are there
-/// all the same.
+/// Decides from what the operator sees, and decides again once objects were found that no list had: without
+/// our label they are there all the same.
 pub(crate) async fn decide<D: AsRef<[Desired]>>(
     client: &Client,
+    config: &Config,
     seen: &mut Seen,
-    decide: impl Fn(&Seen) -> D,
+    decide: impl Fn(&Objects) -> D,
 ) -> Result<D, observe::Error> {
-    let desired = decide(seen);
+    let desired = decide(&seen.of_operator(config));
     let missing: Vec<(String, &Object)> = desired
         .as_ref()
         .iter()
@@ -120,7 +126,7 @@ pub(crate) async fn decide<D: AsRef<[Desired]>>(
     for ours in found {
         seen.add(ours);
     }
-    Ok(decide(seen))
+    Ok(decide(&seen.of_operator(config)))
 }
 
 async fn look(
@@ -140,4 +146,53 @@ async fn look(
     };
     let found = serde_json::to_value(found).map_err(|error| failed(error.to_string()))?;
     Ok(Some(Ours::reduce(object.kind, found, true)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    /// What stands in the way, or the objects that are wanted.
+    fn told(config: &str, model: &ModelBooster, seen: &Seen) -> Result<Plan, String> {
+        let config = Config::parse(config).unwrap();
+        match Desired::of(model, &config, &seen.of_operator(&config)) {
+            Desired::Served(served) => Ok(served.plan),
+            Desired::AsItIs(why) | Desired::Refused(why) => Err(why),
+            Desired::Nothing => Err("nothing".to_owned()),
+        }
+    }
+
+    #[test]
+    fn an_operator_of_some_namespaces_decides_by_what_it_sees() {
+        let seen = fixture::seen();
+        let model = fixture::model(&[("gateway", "a/g")]);
+        let everywhere = told("", &model, &seen).unwrap();
+        // Its GatewayClass belongs to no namespace.
+        let unread = told("namespaces: [a]", &model, &seen).unwrap_err();
+        assert!(unread.starts_with("Forbidden: Gateway a/g "), "{unread}");
+        let named = "gateways: [{namespace: a, name: g, provider: istio}]";
+        let named = told(&format!("{{namespaces: [a], {named}}}"), &model, &seen).unwrap();
+        let kinds = |plan: &Plan| plan.objects.iter().map(|o| o.kind).collect::<Vec<_>>();
+        assert_eq!(kinds(&named), kinds(&everywhere));
+        let elsewhere = told("namespaces: [b]", &model, &seen).unwrap_err();
+        assert!(
+            elsewhere.contains("does not watch namespace a"),
+            "{elsewhere}"
+        );
+    }
+
+    #[test]
+    fn a_gateway_of_another_namespace_is_what_the_configuration_says() {
+        let mut seen = fixture::seen();
+        for gateway in &mut seen.objects.gateways {
+            std::sync::Arc::make_mut(gateway).metadata.namespace = Some("infra".to_owned());
+        }
+        let model = fixture::model(&[("gateway", "infra/g")]);
+        let unseen = told("namespaces: [a]", &model, &seen).unwrap_err();
+        assert!(unseen.starts_with("GatewayNotFound: "), "{unseen}");
+        let named = "gateways: [{namespace: infra, name: g, provider: istio}]";
+        let named = told(&format!("{{namespaces: [a], {named}}}"), &model, &seen);
+        assert!(named.is_ok(), "{named:?}");
+    }
 }

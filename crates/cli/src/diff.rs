@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kthena_bridge_api::annotation;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::kthena::{ModelBooster, ModelBoosterStatus};
-use kthena_bridge_core::observe::Child;
+use kthena_bridge_core::observe::{Child, Objects};
 use kthena_bridge_core::provider::GENERIC;
 use kthena_bridge_core::{Ask, Config, Topology, ownership};
 use serde_json::{Map, Value, json};
@@ -105,11 +105,11 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let mut told = Told::default();
     told.notes.extend(origin);
     let models = chosen(arguments, &own, &input.models, &config, &seen, &mut told);
-    let of_all = |seen: &Seen| {
-        let desired = models.iter().map(|chosen| chosen.desired(&config, seen));
+    let of_all = |objects: &Objects| {
+        let desired = models.iter().map(|chosen| chosen.desired(&config, objects));
         desired.collect::<Vec<_>>()
     };
-    let desired = decide(&cluster.client, &mut seen, of_all).await?;
+    let desired = decide(&cluster.client, &config, &mut seen, of_all).await?;
     let owned = by_owner(&seen);
     for (chosen, desired) in models.iter().zip(&desired) {
         let uid = chosen.model.metadata.uid.as_deref().unwrap_or_default();
@@ -233,15 +233,15 @@ fn applied(file: &ModelBooster, live: Option<&ModelBooster>) -> ModelBooster {
 }
 
 impl Chosen {
-    fn desired(&self, config: &Config, seen: &Seen) -> Desired {
+    fn desired(&self, config: &Config, objects: &Objects) -> Desired {
         if self.live {
-            return Desired::of(&self.model, config, seen);
+            return Desired::of(&self.model, config, objects);
         }
         let Ask::Exposure(exposure) = Ask::of(&self.model, config) else {
-            return Desired::of(&self.model, config, seen);
+            return Desired::of(&self.model, config, objects);
         };
-        let topology = Topology::of(&exposure, &self.model, &seen.objects).and_then(|topology| {
-            let derived = Topology::offline(&exposure, &self.model, &seen.objects, &GENERIC)?;
+        let topology = Topology::of(&exposure, &self.model, objects).and_then(|topology| {
+            let derived = Topology::offline(&exposure, &self.model, objects, &GENERIC)?;
             Ok(Topology {
                 served_names: derived.served_names,
                 activated: true,
@@ -249,7 +249,7 @@ impl Chosen {
             })
         });
         match topology {
-            Ok(topology) => Desired::with(&self.model, *exposure, topology, config, seen),
+            Ok(topology) => Desired::with(&self.model, *exposure, topology, config, objects),
             Err(refused) => Desired::refused(&refused),
         }
     }
@@ -454,7 +454,7 @@ mod tests {
     /// Exit code, diff, and notes and errors.
     fn told(model: &ModelBooster, seen: &Seen) -> (u8, String, String) {
         let mut told = Told::default();
-        let desired = Desired::of(model, &Config::default(), seen);
+        let desired = Desired::of(model, &Config::default(), &seen.objects);
         let owned = by_owner(seen).remove("u").unwrap_or_default();
         compare(model, &desired, &owned, seen, &mut told).unwrap();
         let said = [told.notes.clone(), told.errors.clone()].concat();

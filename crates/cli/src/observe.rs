@@ -11,6 +11,7 @@ use kthena_bridge_api::annotation::POD_SELECTOR;
 use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, LABEL_PICKER, MANAGED_BY};
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
 use kthena_bridge_api::kthena::{LABEL_SERVING, ModelBooster, ModelServer, ModelServing};
+use kthena_bridge_core::Config;
 use kthena_bridge_core::observe::{Child, Detail, Objects, Pod, Route, bundle_version};
 use kube::api::{DynamicObject, ListParams};
 use kube::core::{ApiResource, ObjectMeta, Request};
@@ -187,6 +188,25 @@ impl Seen {
             self.whole.insert(key.clone(), whole);
         }
         self.objects.children.insert(key, Arc::new(child));
+    }
+
+    /// What an operator with this configuration sees of it: nothing outside of the namespaces that it watches,
+    /// and the Gateways that it is told of.
+    pub(crate) fn of_operator(&self, config: &Config) -> Objects {
+        let mut objects = self.objects.clone();
+        objects.configured = config.providers();
+        if config.namespaces.is_empty() {
+            return objects;
+        }
+        let watched = |m: &ObjectMeta| m.namespace.as_deref().is_some_and(|n| config.watches(n));
+        objects.confined = true;
+        objects.gateways.retain(|o| watched(&o.metadata));
+        objects.routes.retain(|o| watched(&o.metadata));
+        objects.gateway_classes.clear();
+        objects.namespaces.clear();
+        // API discovery tells which kinds there are, and not their versions.
+        objects.inference_extension = None;
+        objects
     }
 
     /// The Model of this name.

@@ -73,7 +73,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     let cluster = kube::Config::infer().await.map_err(Error::Cluster)?;
     let leader_election = arguments.leader_elect.then(|| LeaderElection {
         namespace: cluster.default_namespace.clone(),
-        name: "kthena-bridge".to_owned(),
+        name: config::NAME.to_owned(),
         identity: identity(),
     });
     let concurrency = arguments.concurrency.unwrap_or(config.concurrency).get();

@@ -89,8 +89,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         );
         return Ok(ExitCode::FAILURE);
     };
-    let of_it = |seen: &Seen| [Desired::of(&model, &config, seen)];
-    let [desired] = decide(&cluster.client, &mut seen, of_it).await?;
+    let of_it = |objects: &Objects| [Desired::of(&model, &config, objects)];
+    let [desired] = decide(&cluster.client, &config, &mut seen, of_it).await?;
     let tree = Tree {
         owner: Owner::of(&model.metadata),
         desired,
@@ -594,7 +594,7 @@ mod tests {
     fn drawn(model: &ModelBooster, seen: &Seen) -> String {
         let tree = Tree {
             owner: Owner::of(&model.metadata),
-            desired: Desired::of(model, &Config::default(), seen),
+            desired: Desired::of(model, &Config::default(), &seen.objects),
             seen,
         };
         let drawn = tree.of(model).drawn();

@@ -5,7 +5,9 @@
     reason = "the helpers of tests, which Clippy does not see as tests"
 )]
 
+use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Exit code and standard error; nothing is printed.
 fn run(arguments: &[&str]) -> (Option<i32>, String) {
@@ -35,18 +37,58 @@ fn without_a_cluster_it_says_how_to_name_one() {
     }
 }
 
+/// A kubeconfig of this server, for a test to remove.
+fn kubeconfig(name: &str, server: &str) -> PathBuf {
+    let text = format!(
+        "{{kind: Config, apiVersion: v1, current-context: c, clusters: [{{name: c, cluster: {{server: '{server}'}}}}],
+           users: [{{name: c, user: {{}}}}], contexts: [{{name: c, context: {{cluster: c, user: c}}}}]}}"
+    );
+    let file = std::env::temp_dir().join(format!("kthena-bridge-{name}-{}", std::process::id()));
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+#[test]
+fn a_cluster_that_is_silent_is_not_waited_for() {
+    // It takes connections, and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = format!("http://{}", silent.local_addr().unwrap());
+    let file = kubeconfig("silent", &server);
+    let access = [
+        "--kubeconfig",
+        file.to_str().unwrap(),
+        "--server-timeout=200ms",
+    ];
+    let began = Instant::now();
+    let said = [
+        (&["status"][..], 2),
+        (&["status", "-o", "wide"], 2),
+        (&["tree", "demo"], 2),
+        (&["diff"], 2),
+        (&["annotate", "demo", "--path=/x"], 1),
+        (&["migrate", "demo"], 1),
+    ]
+    .map(|(command, wanted)| {
+        let (code, error) = run(&[command, &access].concat());
+        (command, wanted, code, error)
+    });
+    std::fs::remove_file(&file).unwrap();
+    for (command, wanted, code, error) in said {
+        assert_eq!(code, Some(wanted), "{command:?}: {error}");
+        assert!(error.contains("timed out"), "{command:?}: {error}");
+    }
+    // Each asks a few times in a row at the most.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
 #[test]
 fn a_cluster_that_does_not_answer_is_named() {
     // Nobody listens on the port: it was free a moment ago.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let server = format!("http://{}", free.local_addr().unwrap());
     drop(free);
-    let kubeconfig = format!(
-        "{{kind: Config, apiVersion: v1, current-context: c, clusters: [{{name: c, cluster: {{server: '{server}'}}}}],
-           users: [{{name: c, user: {{}}}}], contexts: [{{name: c, context: {{cluster: c, user: c}}}}]}}"
-    );
-    let file = std::env::temp_dir().join(format!("kthena-bridge-nobody-{}", std::process::id()));
-    std::fs::write(&file, kubeconfig).unwrap();
+    let file = kubeconfig("nobody", &server);
     let access = ["--kubeconfig", file.to_str().unwrap()];
     let said = [&["status"][..], &["tree", "demo"], &["diff"]].map(|command| {
         let (code, error) = run(&[command, &access].concat());

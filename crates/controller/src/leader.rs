@@ -86,6 +86,7 @@ pub(crate) struct Elector {
 
 /// A Lease as it was seen last, and since when it is so.
 struct Seen {
+    holder: String,
     version: Option<String>,
     since: Duration,
 }
@@ -130,11 +131,15 @@ impl Elector {
         let holder = spec.holder_identity.as_deref().unwrap_or_default();
         let version = lease.metadata.resource_version.clone();
         let now = since_boot();
-        if seen.as_ref().is_none_or(|seen| seen.version != version) {
-            if seen.is_none() {
-                tracing::info!(holder, "waiting for the Lease");
+        let last = seen.as_ref();
+        if last.is_none_or(|last| last.version != version) {
+            // Not at each of its renewals.
+            let told = last.is_some_and(|last| last.holder == holder);
+            if !told && !holder.is_empty() && holder != self.election.identity {
+                tracing::info!(holder, "somebody else holds the Lease; waiting for it");
             }
             *seen = Some(Seen {
+                holder: holder.to_owned(),
                 version,
                 since: now,
             });

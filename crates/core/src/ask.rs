@@ -51,6 +51,15 @@ impl Ask {
     }
 }
 
+/// Whether a Model asks to be exposed, understood or not, whatever the operator's configuration.
+pub fn is_exposed(model: &ModelBooster) -> bool {
+    let annotations = model.metadata.annotations.clone().unwrap_or_default();
+    !matches!(
+        Exposure::parse("", "", &annotations, &Config::default()),
+        Ok(None)
+    )
+}
+
 /// The route that is asked for, as old as its Model while it is not written, and the same route as it is.
 pub fn route(
     model: &ModelBooster,

@@ -101,7 +101,7 @@ fn the_document_has_every_field_as_it_is() {
     let (before, rest) = text.split_once(BEGIN).unwrap();
     let (is, after) = rest.split_once(END).unwrap();
     let wanted = table();
-    if std::env::var_os("KTHENA_BRIDGE_WRITE_DOCS").is_some() {
+    if std::env::var_os("REGENERATE").is_some() {
         std::fs::write(FILE, format!("{before}{BEGIN}{wanted}{END}{after}")).unwrap();
         return;
     }

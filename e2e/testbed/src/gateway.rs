@@ -1,13 +1,15 @@
 //! The gateway: the stand-in for Istio's control plane, its Envoy, and requests to it.
 
-use std::{net::Ipv4Addr, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+use std::{
+    fmt::Display, net::Ipv4Addr, os::unix::fs::PermissionsExt as _, path::Path, time::Duration,
+};
 
 use kube::{
     Api, Client,
     api::DynamicObject,
     core::{ApiResource, GroupVersionKind},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     Namespace, TestBed,
@@ -15,6 +17,8 @@ use crate::{
     sandbox::Sandbox,
 };
 
+/// How long a Gateway may take to answer for a Model as it should.
+const SERVED: Duration = Duration::from_mins(1);
 /// The class that tests' Gateways name; Istio's own.
 const CLASS: &str = "
 apiVersion: gateway.networking.k8s.io/v1
@@ -124,6 +128,52 @@ impl TestBed {
             address
                 .filter(|_| programmed)
                 .ok_or_else(|| format!("{status:#}"))
+        })
+        .await
+    }
+
+    /// Asks a Gateway for a chat completion: `gateway` is its address, with the port where it is not 80, and
+    /// `path` what comes before that of the API.
+    pub async fn ask(
+        &self,
+        gateway: impl Display,
+        path: &str,
+        model: &str,
+    ) -> Result<Answer, String> {
+        self.ask_with(gateway, path, model, &[]).await
+    }
+
+    /// The same with headers beside the usual ones.
+    pub async fn ask_with(
+        &self,
+        gateway: impl Display,
+        path: &str,
+        model: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, String> {
+        let question =
+            json!({"model": model, "messages": [{"role": "user", "content": "Who are you?"}]});
+        let url = format!("http://{gateway}{path}/v1/chat/completions");
+        self.post(&url, headers, &question).await
+    }
+
+    /// Asks until there is an answer with this status: the statuses of a Gateway are written before Envoy has
+    /// the configuration that they speak of.
+    pub async fn wait_for_answer(
+        &self,
+        gateway: impl Display,
+        path: &str,
+        model: &str,
+        status: u16,
+    ) -> Result<Answer> {
+        let what = format!("http://{gateway}{path} answers {model} with {status}");
+        self.wait_for(&what, SERVED, async || {
+            let answer = self.ask(&gateway, path, model).await?;
+            if answer.status == status {
+                Ok(answer)
+            } else {
+                Err(format!("{answer:?}"))
+            }
         })
         .await
     }

@@ -16,6 +16,7 @@
 
 pub mod audit;
 mod bed;
+mod command_line;
 mod control_plane;
 mod crds;
 mod error;
@@ -25,6 +26,7 @@ mod images;
 mod kthena_router;
 mod model;
 mod namespace;
+mod operated;
 mod operator;
 mod process;
 mod sandbox;
@@ -32,13 +34,15 @@ mod tool;
 mod wait;
 
 pub use bed::{Options, TestBed, parts};
+pub use command_line::{Said, kthena_bridge};
 pub use error::{Error, Result};
 pub use gateway::Answer;
-pub use helm::{Helm, chart};
+pub use helm::{Helm, Release, chart};
 pub use images::built_binaries;
 pub use kthena_router::KTHENA_ROUTER_NAMESPACE;
 pub use model::Model;
 pub use namespace::{Namespace, documents};
+pub use operated::Operated;
 pub use operator::{OPERATOR, OPERATOR_NAMESPACE, config, is_ready, kustomize};
 pub use process_kubelet as kubelet;
 pub use sandbox::Sandbox;

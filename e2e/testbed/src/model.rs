@@ -10,7 +10,7 @@ use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::{Map, Value, json};
 
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::{Namespace, TestBed};
 
 /// How long a Model may take to be served, from nothing.
@@ -31,7 +31,7 @@ impl TestBed {
         let text =
             std::fs::read_to_string(&path).context(|| format!("reading {}", path.display()))?;
         let mut model: Value = serde_yaml::from_str(&text)
-            .map_err(|e| crate::Error::Other(format!("{}: {e}", path.display())))?;
+            .map_err(|e| Error::Other(format!("{}: {e}", path.display())))?;
         model["metadata"]["name"] = name.into();
         Ok(model)
     }
@@ -87,6 +87,16 @@ impl Model<'_> {
             .await
     }
 
+    /// Sets the annotations that expose it on a Gateway, and waits for nothing.
+    pub async fn annotate_exposed(
+        &self,
+        gateway: &str,
+        annotations: &[(&str, Option<&str>)],
+    ) -> Result<()> {
+        let both = [("expose", Some("true")), ("gateway", Some(gateway))];
+        self.annotate(&[&both, annotations].concat()).await
+    }
+
     /// Merges a patch.
     pub async fn patch(&self, patch: &Value) -> Result<()> {
         self.api
@@ -103,8 +113,7 @@ impl Model<'_> {
 
     /// Exposes it on a Gateway and waits until it is served.
     pub async fn expose(&self, gateway: &str, annotations: &[(&str, Option<&str>)]) -> Result<()> {
-        let both = [("expose", Some("true")), ("gateway", Some(gateway))];
-        self.annotate(&[&both, annotations].concat()).await?;
+        self.annotate_exposed(gateway, annotations).await?;
         self.wait_for_condition("Programmed", "True")
             .await
             .map(drop)
@@ -134,6 +143,14 @@ impl Model<'_> {
         .await
     }
 
+    /// A condition, once its message has this text.
+    pub async fn wait_for_message(&self, type_: &str, text: &str) -> Result<Condition> {
+        self.wait_for(&format!("{type_} that tells of {text:?}"), |c| {
+            c.type_ == type_ && c.message.contains(text)
+        })
+        .await
+    }
+
     async fn wait_for(&self, what: &str, fits: impl Fn(&Condition) -> bool) -> Result<Condition> {
         let what = format!("{what} on ModelBooster {}/{}", self.namespace, self.name);
         let looked = self.bed.wait_for(&what, LIMIT, async || {
@@ -154,6 +171,28 @@ impl Model<'_> {
         api.get_opt(name)
             .await
             .map_err(|e| format!("getting {kind} {name}: {e}"))
+    }
+
+    /// Edits the object of a kind that is called `name` by the operations of a JSON Patch.
+    pub async fn edit_child(&self, kind: ChildKind, name: &str, operations: Value) -> Result<()> {
+        let what = || format!("editing {kind} {name} by {operations}");
+        let patch: json_patch::Patch = serde_json::from_value(operations.clone())
+            .map_err(|e| Error::Other(format!("{}: {e}", what())))?;
+        let patch = Patch::<()>::Json(patch);
+        let api = self.children_api(kind)?;
+        let edited = api.patch(name, &PatchParams::default(), &patch).await;
+        edited.context(what).map(drop)
+    }
+
+    /// Takes the label off its objects by which they are watched.
+    pub async fn unlabel_children(&self) -> Result<()> {
+        let label = LABEL_MANAGED_BY.replace('/', "~1");
+        let remove = json!([{"op": "remove", "path": format!("/metadata/labels/{label}")}]);
+        for (kind, object) in self.children().await.map_err(Error::Other)? {
+            let name = object.metadata.name.as_deref().unwrap_or_default();
+            self.edit_child(kind, name, remove.clone()).await?;
+        }
+        Ok(())
     }
 
     /// The client of a kind that the bridge writes, in the Model's namespace.

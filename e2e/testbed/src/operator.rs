@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
@@ -18,6 +18,8 @@ use crate::process::output;
 pub const OPERATOR_NAMESPACE: &str = "kthena-bridge-system";
 /// The name of its Deployment, its container, its ServiceAccount and its ClusterRole.
 pub const OPERATOR: &str = "kthena-bridge";
+/// The file in its ConfigMap.
+const CONFIGURATION: &str = "config.yaml";
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// The folder of the manifests for kustomize.
@@ -37,6 +39,28 @@ impl TestBed {
         let manifests = kustomize(self.parts(), &config()).await?;
         self.apply("", &manifests).await?;
         self.scale_operator(1).await
+    }
+
+    /// The operator's configuration, in its ConfigMap.
+    pub async fn operator_configuration(&self) -> Result<String> {
+        let found = self.configuration_api()?.get(OPERATOR).await;
+        let map = found.context(|| format!("getting ConfigMap {OPERATOR}"))?;
+        let text = map.data.and_then(|mut data| data.remove(CONFIGURATION));
+        text.ok_or_else(|| Error::Other(format!("ConfigMap {OPERATOR} has no {CONFIGURATION}")))
+    }
+
+    /// Changes the operator's configuration in its ConfigMap, and nothing else.
+    pub async fn configure_operator(&self, config: &str) -> Result<()> {
+        let data = Patch::Merge(json!({"data": {CONFIGURATION: config}}));
+        let api = self.configuration_api()?;
+        let patched = api.patch(OPERATOR, &PatchParams::default(), &data).await;
+        patched
+            .context(|| format!("patching ConfigMap {OPERATOR}"))
+            .map(drop)
+    }
+
+    fn configuration_api(&self) -> Result<Api<ConfigMap>> {
+        Ok(Api::namespaced(self.client()?, OPERATOR_NAMESPACE))
     }
 
     /// Starts or stops the operator and waits until it is ready, or gone.

@@ -18,25 +18,16 @@ use kthena_bridge_api::kthena::ModelBooster;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::{Value, json};
-use testbed::{Namespace, OPERATOR, OPERATOR_NAMESPACE, Options, TestBed};
-use tokio::process::Command;
+use testbed::{Namespace, OPERATOR, OPERATOR_NAMESPACE, Options, TestBed, kthena_bridge};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// What a run of `check` said: the exit code, and the output.
 async fn check(kubeconfig: &Path, arguments: &[&str]) -> (i32, String) {
-    let binary = testbed::built_binaries().unwrap().join("kthena-bridge");
-    let run = Command::new(binary)
-        .arg("check")
-        .args(arguments)
-        .env("KUBECONFIG", kubeconfig)
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(LIMIT, run).await.unwrap().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    // Without a code, a signal ended it.
-    let code = output.status.code().ok_or(output.status).unwrap();
-    (code, text(output.stdout) + &text(output.stderr))
+    let said = kthena_bridge(kubeconfig, &[&["check"], arguments].concat())
+        .await
+        .unwrap();
+    (said.code, said.output + &said.error)
 }
 
 /// The outcomes by check, out of `-o json`; of several of one check the worst.

@@ -98,6 +98,8 @@ pub(crate) enum Error {
         reason = .1.reason
     )]
     Refused(String, NotAccepted),
+    #[error("ModelBooster {0} would not be served: {1}; --force writes it all the same")]
+    NotWatched(String, String),
     #[error("ModelBooster {0} cannot be annotated: {1}")]
     Write(String, String),
     #[error("ModelBooster {0} changes all the time; try again")]
@@ -263,12 +265,15 @@ async fn check(
         whole: false,
     };
     let namespace = model.metadata.namespace.as_deref();
+    if let Some(why) = config::not_watched(config, namespace.unwrap_or_default()) {
+        return Err(Error::NotWatched(called.to_owned(), why));
+    }
     let seen = observe(&cluster.client, namespace, looked).await?;
     if seen.partly {
         anstream::eprintln!("note: whether it is accepted will show in the condition Accepted");
         return Ok(());
     }
-    accepted(model, exposure, config, &seen.objects)
+    accepted(model, exposure, config, &seen.of_operator(config))
         .map_err(|refused| Error::Refused(called.to_owned(), refused))
 }
 

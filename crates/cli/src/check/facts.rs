@@ -11,7 +11,9 @@ use k8s_openapi::api::authorization::v1::{
     SelfSubjectRulesReview, SelfSubjectRulesReviewSpec,
 };
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule};
+use k8s_openapi::api::rbac::v1::{
+    ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
+};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kthena_bridge_api::child::{LABEL_MANAGED_BY, MANAGED_BY};
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
@@ -47,6 +49,8 @@ pub(crate) type Known<T> = Result<T, Unknown>;
 pub(crate) struct Workload {
     pub(crate) namespace: String,
     pub(crate) name: String,
+    /// The ServiceAccount of its pods.
+    pub(crate) account: String,
     /// The images of its containers.
     pub(crate) images: Vec<String>,
     /// What is set in the environment of its containers.
@@ -66,11 +70,14 @@ pub(crate) type Definitions = BTreeMap<String, ObjectMeta>;
 pub(crate) enum Rights {
     /// It asks for itself.
     Own(Vec<PolicyRule>),
-    /// Its ClusterRole has these, and is bound to its ServiceAccount, or not.
+    /// The role of its name has these, and is bound to its ServiceAccount, or not.
     Role { rules: Vec<PolicyRule>, bound: bool },
-    /// There is no ClusterRole of its name.
+    /// There is no role of its name.
     NoRole,
 }
+
+/// Where a role is: in the namespace of this name, or in the cluster.
+pub(crate) type Place = Option<String>;
 
 /// All that is known.
 #[derive(Clone, Debug)]
@@ -94,8 +101,10 @@ pub(crate) struct Facts {
 pub(crate) struct Installed {
     pub(crate) operators: Known<Vec<Workload>>,
     pub(crate) config: Known<Config>,
-    pub(crate) rights: Known<Rights>,
-    pub(crate) picker_role: Known<Option<Vec<PolicyRule>>>,
+    /// In each namespace that it watches.
+    pub(crate) rights: Known<Vec<(Place, Rights)>>,
+    /// The role of the endpoint pickers, likewise.
+    pub(crate) picker_roles: Known<Vec<(Place, Option<Vec<PolicyRule>>)>>,
     pub(crate) pickers: Known<Vec<Workload>>,
     pub(crate) models: Known<Vec<ModelBooster>>,
 }
@@ -169,23 +178,26 @@ impl Installed {
             if let Ok(operators) = &mut operators {
                 operators.retain(|o| o.name == config::NAME);
             }
-            let namespace = match operators.as_deref() {
-                Ok([first, ..]) => first.namespace.as_str(),
-                _ => operator_namespace,
+            let (namespace, account) = match operators.as_deref() {
+                Ok([first, ..]) => (first.namespace.as_str(), first.account.as_str()),
+                _ => (operator_namespace, config::NAME),
             };
-            let config = config_of(client, namespace);
-            let (config, rights) = tokio::join!(config, rights(client, namespace));
+            let config = config_of(client, namespace).await;
             let default = Config::default();
-            let role = &config
-                .as_ref()
-                .unwrap_or(&default)
-                .endpoint_picker
-                .cluster_role;
-            let picker_role = cluster_role(client, role.as_str()).await;
-            (operators, config, rights, picker_role)
+            let known = config.as_ref().unwrap_or(&default);
+            let places: Vec<Place> = match known.namespaces.as_slice() {
+                [] => vec![None],
+                some => some.iter().map(|n| Some(n.as_str().to_owned())).collect(),
+            };
+            let name = known.endpoint_picker.cluster_role.as_str();
+            let (rights, picker_roles) = tokio::join!(
+                rights(client, namespace, account, &places),
+                in_each(&places, async |place| role(client, place, name).await),
+            );
+            (operators, config, rights, picker_roles)
         };
         let pickers = format!("{LABEL_MANAGED_BY}={MANAGED_BY}");
-        let ((operators, config, rights, picker_role), pickers, models) = tokio::join!(
+        let ((operators, config, rights, picker_roles), pickers, models) = tokio::join!(
             operator,
             workloads(client, &pickers),
             list(client, ListParams::default()),
@@ -194,7 +206,7 @@ impl Installed {
             operators,
             config,
             rights,
-            picker_role,
+            picker_roles,
             pickers,
             models,
         }
@@ -269,11 +281,14 @@ impl Workload {
     fn of(deployment: Deployment) -> Self {
         let (namespace, name) = (deployment.namespace(), deployment.name_any());
         let spec = deployment.spec.unwrap_or_default();
-        let containers = spec.template.spec.unwrap_or_default().containers;
+        let pod = spec.template.spec.unwrap_or_default();
+        let account = pod.service_account_name;
+        let containers = pod.containers;
         let environment = containers.iter().flat_map(|c| c.env.iter().flatten());
         Self {
             namespace: namespace.unwrap_or_default(),
             name,
+            account: account.unwrap_or_else(|| "default".to_owned()),
             environment: environment
                 .filter_map(|variable| Some((variable.name.clone(), variable.value.clone()?)))
                 .collect(),
@@ -313,62 +328,104 @@ async fn definitions(client: &Client) -> Known<Definitions> {
         .collect())
 }
 
-async fn cluster_role(client: &Client, name: &str) -> Known<Option<Vec<PolicyRule>>> {
-    let api: Api<ClusterRole> = Api::all(client.clone());
-    let role = answer(api.get_opt(name)).await?;
-    Ok(role.map(|role| role.rules.unwrap_or_default()))
+/// The same of each place.
+async fn in_each<T>(
+    places: &[Place],
+    read: impl AsyncFn(Option<&str>) -> Known<T>,
+) -> Known<Vec<(Place, T)>> {
+    let all = join_all(places.iter().map(|place| read(place.as_deref()))).await;
+    let each = places.iter().zip(all);
+    each.map(|(place, read)| Ok((place.clone(), read?)))
+        .collect()
+}
+
+/// The rules of a role; nothing where there is none.
+async fn role(client: &Client, place: Option<&str>, name: &str) -> Known<Option<Vec<PolicyRule>>> {
+    let rules = match place {
+        None => {
+            let api: Api<ClusterRole> = Api::all(client.clone());
+            answer(api.get_opt(name)).await?.map(|role| role.rules)
+        }
+        Some(namespace) => {
+            let api: Api<Role> = Api::namespaced(client.clone(), namespace);
+            answer(api.get_opt(name)).await?.map(|role| role.rules)
+        }
+    };
+    Ok(rules.map(Option::unwrap_or_default))
+}
+
+/// What the operator's binding binds to whom; nothing where there is none.
+async fn binding(client: &Client, place: Option<&str>) -> Known<Option<(RoleRef, Vec<Subject>)>> {
+    let found = match place {
+        None => {
+            let api: Api<ClusterRoleBinding> = Api::all(client.clone());
+            let found = answer(api.get_opt(config::NAME)).await?;
+            found.map(|binding| (binding.role_ref, binding.subjects))
+        }
+        Some(namespace) => {
+            let api: Api<RoleBinding> = Api::namespaced(client.clone(), namespace);
+            let found = answer(api.get_opt(config::NAME)).await?;
+            found.map(|binding| (binding.role_ref, binding.subjects))
+        }
+    };
+    Ok(found.map(|(role, subjects)| (role, subjects.unwrap_or_default())))
 }
 
 /// What the operator may do. When the caller is the operator, it asks for itself, which everybody may.
-async fn rights(client: &Client, namespace: &str) -> Known<Rights> {
+async fn rights(
+    client: &Client,
+    namespace: &str,
+    account: &str,
+    places: &[Place],
+) -> Known<Vec<(Place, Rights)>> {
     let who: Api<SelfSubjectReview> = Api::all(client.clone());
-    let params = PostParams::default();
-    let caller = answer(who.create(&params, &SelfSubjectReview::default())).await;
+    let caller = answer(who.create(&PostParams::default(), &SelfSubjectReview::default())).await;
     let caller = caller
         .ok()
         .and_then(|review| review.status?.user_info?.username);
-    if caller.is_some_and(|name| name == operator_user(namespace)) {
-        let reviews: Api<SelfSubjectRulesReview> = Api::all(client.clone());
-        let review = SelfSubjectRulesReview {
-            spec: SelfSubjectRulesReviewSpec {
-                namespace: Some(namespace.to_owned()),
-            },
-            ..SelfSubjectRulesReview::default()
-        };
-        let status = answer(reviews.create(&params, &review))
-            .await?
-            .status
-            .unwrap_or_default();
-        let rules = status.resource_rules.into_iter().map(|rule| PolicyRule {
-            api_groups: rule.api_groups,
-            resources: rule.resources,
-            resource_names: rule.resource_names,
-            verbs: rule.verbs,
-            ..PolicyRule::default()
-        });
-        return Ok(Rights::Own(rules.collect()));
+    let operator = format!("system:serviceaccount:{namespace}:{account}");
+    if caller.is_some_and(|name| name == operator) {
+        let own = async |place: Option<&str>| own(client, place.unwrap_or(namespace)).await;
+        return in_each(places, own).await;
     }
-    let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
-    let (role, binding) = tokio::join!(
-        cluster_role(client, config::NAME),
-        answer(bindings.get_opt(config::NAME)),
-    );
-    let (Some(rules), binding) = (role?, binding?) else {
-        return Ok(Rights::NoRole);
-    };
-    let bound = binding.is_some_and(|binding| {
-        let to_operator = binding.subjects.iter().flatten().any(|subject| {
-            subject.kind == "ServiceAccount"
-                && subject.name == config::NAME
-                && subject.namespace.as_deref() == Some(namespace)
+    in_each(places, async |place| {
+        let (role, binding) =
+            tokio::join!(role(client, place, config::NAME), binding(client, place));
+        let (Some(rules), binding) = (role?, binding?) else {
+            return Ok(Rights::NoRole);
+        };
+        let bound = binding.is_some_and(|(role, subjects)| {
+            let is_operator = |subject: &Subject| {
+                subject.kind == "ServiceAccount"
+                    && subject.name == account
+                    && subject.namespace.as_deref() == Some(namespace)
+            };
+            role.name == config::NAME && subjects.iter().any(is_operator)
         });
-        to_operator && binding.role_ref.name == config::NAME
-    });
-    Ok(Rights::Role { rules, bound })
+        Ok(Rights::Role { rules, bound })
+    })
+    .await
 }
 
-fn operator_user(namespace: &str) -> String {
-    format!("system:serviceaccount:{namespace}:{}", config::NAME)
+/// What the caller may do in a namespace.
+async fn own(client: &Client, namespace: &str) -> Known<Rights> {
+    let reviews: Api<SelfSubjectRulesReview> = Api::all(client.clone());
+    let review = SelfSubjectRulesReview {
+        spec: SelfSubjectRulesReviewSpec {
+            namespace: Some(namespace.to_owned()),
+        },
+        ..SelfSubjectRulesReview::default()
+    };
+    let review = answer(reviews.create(&PostParams::default(), &review)).await?;
+    let rules = review.status.unwrap_or_default().resource_rules.into_iter();
+    let rules = rules.map(|rule| PolicyRule {
+        api_groups: rule.api_groups,
+        resources: rule.resources,
+        resource_names: rule.resource_names,
+        verbs: rule.verbs,
+        ..PolicyRule::default()
+    });
+    Ok(Rights::Own(rules.collect()))
 }
 
 /// What an installation creates: the kinds of `config/`.

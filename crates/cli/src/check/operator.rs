@@ -2,10 +2,11 @@
 
 use kthena_bridge_core::Config;
 
-use super::facts::{Installed, Rights, Workload};
+use super::facts::{Installed, Place, Rights, Workload};
 use super::report::{Category, Check, Subject};
 use super::version::{Version, base};
 use super::{names, pickers, rights, unknown};
+use crate::config;
 
 const OWN: &str = env!("CARGO_PKG_VERSION");
 
@@ -54,7 +55,7 @@ pub(super) fn category(installed: &Installed) -> Category {
     });
     checks.push(match &installed.rights {
         Err(why) => unknown(Subject::OperatorRights, "its rights", why),
-        Ok(rights) => own_rights(rights),
+        Ok(rights) => own_rights(rights, installed),
     });
     checks.push(picker_rights(installed));
     if let Ok(config) = &installed.config {
@@ -121,65 +122,105 @@ fn version(operator: &Workload) -> Check {
     }
 }
 
-fn own_rights(granted: &Rights) -> Check {
-    let subject = Subject::OperatorRights;
-    let apply = "kubectl apply -f config/cluster-role.yaml -f config/cluster-role-binding.yaml";
-    let rules = match granted {
-        Rights::NoRole => {
-            return Check::failed(
-                subject,
-                "there is no ClusterRole kthena-bridge",
-                format!("The operator can do nothing. In a checkout of its version:\n{apply}"),
-            );
-        }
-        Rights::Role { bound: false, .. } => {
-            return Check::failed(
-                subject,
-                "no ClusterRoleBinding kthena-bridge binds the operator to its role",
-                format!("The operator can do nothing. In a checkout of its version:\n{apply}"),
-            );
-        }
-        Rights::Role { rules, .. } | Rights::Own(rules) => rules,
-    };
-    let missing = rights::missing(&rights::of_operator(), rules);
-    if missing.is_empty() {
-        return Check::ok(subject, "the operator has all rights that it needs");
+/// The configuration, as far as it is known.
+fn configuration(installed: &Installed) -> Config {
+    installed.config.clone().unwrap_or_default()
+}
+
+/// A role as it is called.
+fn called(place: &Place, name: &str) -> String {
+    match place {
+        None => format!("ClusterRole {name}"),
+        Some(namespace) => format!("Role {namespace}/{name}"),
     }
-    Check::failed(
-        subject,
-        format!("the operator may not {}", names(&missing)),
-        format!("Apply the role of its version, in a checkout of it:\n{apply}"),
-    )
+}
+
+fn own_rights(granted: &[(Place, Rights)], installed: &Installed) -> Check {
+    let subject = Subject::OperatorRights;
+    let needed = rights::of_operator(&configuration(installed));
+    for (place, rights) in granted {
+        let role = called(place, config::NAME);
+        let apply = match place {
+            None => {
+                "In a checkout of its version:\n\
+                     kubectl apply -f config/cluster-role.yaml -f config/cluster-role-binding.yaml"
+            }
+            Some(_) => {
+                "The chart of its version makes it for each of watchNamespaces: helm upgrade"
+            }
+        };
+        let rules = match rights {
+            Rights::NoRole => {
+                return Check::failed(
+                    subject,
+                    format!("there is no {role}"),
+                    format!("The operator can do nothing there. {apply}"),
+                );
+            }
+            Rights::Role { bound: false, .. } => {
+                return Check::failed(
+                    subject,
+                    format!(
+                        "no binding called {} binds the operator to {role}",
+                        config::NAME
+                    ),
+                    format!("The operator can do nothing there. {apply}"),
+                );
+            }
+            Rights::Role { rules, .. } | Rights::Own(rules) => rules,
+        };
+        let missing = rights::missing(&needed, rules);
+        if !missing.is_empty() {
+            let place = place.as_ref();
+            let place = place.map_or_else(String::new, |n| format!(" in namespace {n}"));
+            return Check::failed(
+                subject,
+                format!("the operator may not {}{place}", names(&missing)),
+                format!("Apply the role of its version. {apply}"),
+            );
+        }
+    }
+    Check::ok(subject, "the operator has all rights that it needs")
 }
 
 fn picker_rights(installed: &Installed) -> Check {
     let subject = Subject::PickerRights;
-    let default = Config::default();
-    let name = &installed
-        .config
-        .as_ref()
-        .unwrap_or(&default)
-        .endpoint_picker
-        .cluster_role;
-    let apply = "Endpoint pickers do not start without it. In a checkout:\n\
-         kubectl apply -f config/endpoint-picker-cluster-role.yaml";
-    match &installed.picker_role {
-        Err(why) => unknown(subject, &format!("ClusterRole {name}"), why),
-        Ok(None) => Check::failed(subject, format!("there is no ClusterRole {name}"), apply),
-        Ok(Some(granted)) => {
-            let missing = rights::missing(&rights::of_pickers(), granted);
-            if missing.is_empty() {
-                Check::ok(
-                    subject,
-                    format!("endpoint pickers get all rights by ClusterRole {name}"),
-                )
+    let config = configuration(installed);
+    let name = &config.endpoint_picker.cluster_role;
+    let roles = match &installed.picker_roles {
+        Ok(roles) => roles,
+        Err(why) => {
+            let kind = if config.namespaces.is_empty() {
+                "ClusterRole"
             } else {
-                let said = format!(
-                    "by ClusterRole {name}, endpoint pickers may not {}",
-                    names(&missing)
-                );
-                Check::failed(subject, said, apply)
-            }
+                "Role"
+            };
+            return unknown(subject, &format!("{kind} {name}"), why);
         }
+    };
+    let mut all = Vec::new();
+    for (place, granted) in roles {
+        let role = called(place, name.as_str());
+        let apply = match place {
+            None => {
+                "Endpoint pickers do not start without it. In a checkout:\n\
+                     kubectl apply -f config/endpoint-picker-cluster-role.yaml"
+            }
+            Some(_) => {
+                "Endpoint pickers do not start without it. The chart makes it for each of watchNamespaces: \
+                        helm upgrade"
+            }
+        };
+        let Some(granted) = granted else {
+            return Check::failed(subject, format!("there is no {role}"), apply);
+        };
+        let missing = rights::missing(&rights::of_pickers(), granted);
+        if !missing.is_empty() {
+            let said = format!("by {role}, endpoint pickers may not {}", names(&missing));
+            return Check::failed(subject, said, apply);
+        }
+        all.push(role);
     }
+    let said = format!("endpoint pickers get all rights by {}", names(&all));
+    Check::ok(subject, said)
 }

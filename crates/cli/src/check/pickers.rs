@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use kthena_bridge_api::annotation::EXPOSE;
 use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_core::ask::is_exposed;
 use kthena_bridge_core::config::Flavour;
 use kube::ResourceExt as _;
 
@@ -95,19 +95,20 @@ fn supported(subject: Subject, image: &str, said: &str, hint: &str) -> Check {
     }
 }
 
-/// Whether a Model asks to be exposed.
-pub(super) fn is_exposed(model: &ModelBooster) -> bool {
-    let switch = model.annotations().get(EXPOSE);
-    switch.is_some_and(|value| value.trim() == "true")
-}
-
 /// The Models that are exposed, and those among them that are not served.
 pub(super) fn models(installed: &Installed) -> Category {
     let subject = Subject::Models;
     let checks = match &installed.models {
         Err(why) => vec![unknown(subject, "Models", why)],
         Ok(models) => {
-            let exposed: Vec<&ModelBooster> = models.iter().filter(|m| is_exposed(m)).collect();
+            let config = installed.config.clone().unwrap_or_default();
+            let watched = |model: &&ModelBooster| {
+                let namespace = model.namespace().unwrap_or_default();
+                config.watches(&namespace)
+            };
+            let models: Vec<&ModelBooster> = models.iter().filter(watched).collect();
+            let exposed: Vec<&ModelBooster> =
+                models.iter().copied().filter(|m| is_exposed(m)).collect();
             let mut waiting = Vec::new();
             for model in &exposed {
                 let conditions = model.status.iter().flat_map(|status| &status.conditions);

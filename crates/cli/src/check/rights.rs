@@ -1,10 +1,30 @@
 //! Which of the rights that are needed are granted.
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
+use kthena_bridge_core::Config;
 
-/// What the operator needs: the role that its manifests have.
-pub(super) fn of_operator() -> Vec<PolicyRule> {
-    rules(include_str!("../../../../config/cluster-role.yaml"))
+/// What belongs to no namespace, so that an operator of some namespaces does without.
+const OF_THE_CLUSTER: [&str; 3] = ["customresourcedefinitions", "gatewayclasses", "namespaces"];
+
+/// What an operator with this configuration needs, in the cluster or in each of its namespaces: the role that
+/// its manifests have.
+pub(super) fn of_operator(config: &Config) -> Vec<PolicyRule> {
+    let mut rules = rules(include_str!("../../../../config/cluster-role.yaml"));
+    let confined = !config.namespaces.is_empty();
+    for rule in &mut rules {
+        let resources = rule.resources.get_or_insert_default();
+        if confined {
+            resources.retain(|resource| !OF_THE_CLUSTER.contains(&resource.as_str()));
+        }
+        if rule.verbs == ["bind"] {
+            let role = config.endpoint_picker.cluster_role.as_str();
+            rule.resource_names = Some(vec![role.to_owned()]);
+            if confined {
+                *resources = vec!["roles".to_owned()];
+            }
+        }
+    }
+    rules
 }
 
 /// What an endpoint picker needs.
@@ -77,7 +97,7 @@ mod tests {
 
     #[test]
     fn the_manifests_grant_what_they_need_and_nothing_grants_nothing() {
-        for needed in [of_operator(), of_pickers()] {
+        for needed in [of_operator(&Config::default()), of_pickers()] {
             assert!(needed.len() > 2, "{needed:?}");
             assert_eq!(missing(&needed, &needed), Vec::<String>::new());
             let all = rule(&["*"], &["*"], &[], &["*"]);

@@ -136,11 +136,14 @@ fn good() -> Facts {
         installed: Some(Installed {
             operators: Ok(vec![workload("kthena-bridge", &own)]),
             config: Ok(Config::default()),
-            rights: Ok(Rights::Role {
-                rules: rights::of_operator(),
-                bound: true,
-            }),
-            picker_role: Ok(Some(rights::of_pickers())),
+            rights: Ok(vec![(
+                None,
+                Rights::Role {
+                    rules: rights::of_operator(&Config::default()),
+                    bound: true,
+                },
+            )]),
+            picker_roles: Ok(vec![(None, Some(rights::of_pickers()))]),
             pickers: Ok(vec![workload(
                 "demo-epp",
                 Config::default().endpoint_picker.image(),
@@ -395,7 +398,8 @@ fn the_operator_has_to_run_once_and_have_its_rights() {
     );
     assert_eq!(
         ills_after(|facts| {
-            let Ok(Rights::Role { rules, .. }) = &mut installed(facts).rights else {
+            let Rights::Role { rules, .. } = &mut installed(facts).rights.as_mut().unwrap()[0].1
+            else {
                 unreachable!()
             };
             rules.retain(|rule| {
@@ -418,11 +422,11 @@ fn the_operator_has_to_run_once_and_have_its_rights() {
         ["× operator-configuration: its configuration: cannot be understood"]
     );
     assert_eq!(
-        ills_after(|facts| installed(facts).rights = Ok(Rights::NoRole)),
+        ills_after(|facts| installed(facts).rights = Ok(vec![(None, Rights::NoRole)])),
         ["× operator-rights: there is no ClusterRole kthena-bridge"]
     );
     assert_eq!(
-        ills_after(|facts| installed(facts).picker_role = Ok(None)),
+        ills_after(|facts| installed(facts).picker_roles = Ok(vec![(None, None)])),
         ["× endpoint-picker-rights: there is no ClusterRole kthena-bridge-endpoint-picker"]
     );
     let old = "ghcr.io/kthena-bridge/kthena-bridge:v9.0.0".to_owned();
@@ -467,6 +471,48 @@ fn endpoint_pickers_and_models_that_do_not_serve_are_named() {
 }
 
 #[test]
+fn an_operator_of_some_namespaces_needs_its_rights_in_each() {
+    let confined = "{namespaces: [a, b], endpointPicker: {clusterRole: ours}}";
+    let confined = Config::parse(confined).unwrap();
+    let needed = rights::of_operator(&confined);
+    let binds = needed.iter().find(|rule| rule.verbs == ["bind"]).unwrap();
+    assert_eq!(binds.resources.as_deref(), Some(&["roles".to_owned()][..]));
+    let names = binds.resource_names.as_deref();
+    assert_eq!(names, Some(&["ours".to_owned()][..]));
+    let place = |namespace: &str| Some(namespace.to_owned());
+    let confine = |facts: &mut Facts, second: Rights| {
+        let of = installed(facts);
+        of.config = Ok(confined.clone());
+        let first = Rights::Own(rights::of_operator(&confined));
+        of.rights = Ok(vec![(place("a"), first), (place("b"), second)]);
+        let pickers = || Some(rights::of_pickers());
+        of.picker_roles = Ok(vec![(place("a"), pickers()), (place("b"), pickers())]);
+    };
+    let good = ills_after(|facts| confine(facts, Rights::Own(needed.clone())));
+    // The one Model is in neither.
+    assert_eq!(good, Vec::<String>::new());
+    assert_eq!(
+        ills_after(|facts| confine(facts, Rights::NoRole)),
+        ["× operator-rights: there is no Role b/kthena-bridge"]
+    );
+    let mut less = needed.clone();
+    less.retain(|rule| rule.verbs != ["bind"]);
+    assert_eq!(
+        ills_after(|facts| confine(facts, Rights::Own(less))),
+        [
+            "× operator-rights: the operator may not bind roles.rbac.authorization.k8s.io in namespace b"
+        ]
+    );
+    assert_eq!(
+        ills_after(|facts| {
+            confine(facts, Rights::Own(needed.clone()));
+            installed(facts).picker_roles.as_mut().unwrap()[1].1 = None;
+        }),
+        ["× endpoint-picker-rights: there is no Role b/ours"]
+    );
+}
+
+#[test]
 fn what_may_not_be_read_is_a_warning_and_no_failure() {
     fn forbid<T>(known: &mut Result<T, Unknown>) {
         *known = Err(Unknown::Forbidden(
@@ -484,7 +530,7 @@ fn what_may_not_be_read_is_a_warning_and_no_failure() {
     forbid(&mut of.operators);
     forbid(&mut of.config);
     forbid(&mut of.rights);
-    forbid(&mut of.picker_role);
+    forbid(&mut of.picker_roles);
     forbid(&mut of.pickers);
     forbid(&mut of.models);
     let report = judge(&facts);

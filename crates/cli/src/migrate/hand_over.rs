@@ -219,13 +219,14 @@ impl HandOver {
             whole: false,
         };
         let seen = observe(&self.client, Some(&self.namespace), looked).await?;
+        let objects = seen.of_operator(&self.config);
         let problem = |problem: String| Error::Write(format!("HTTPRoute {name}"), problem);
         let model = self.model().await?;
         let exposure = Exposure::parse(&self.namespace, &self.name, annotations, &self.config);
         let exposure = exposure.map_err(|e| problem(e.to_string()))?;
         let exposure = exposure.ok_or_else(|| problem("it is not exposed".to_owned()))?;
-        let topology = Topology::of(&exposure, &model, &seen.objects).map_err(Error::Refused)?;
-        let plan = plan::build(&exposure, &topology, &self.config, &seen.objects);
+        let topology = Topology::of(&exposure, &model, &objects).map_err(Error::Refused)?;
+        let plan = plan::build(&exposure, &topology, &self.config, &objects);
         let wanted = plan.objects.iter().find(|o| o.kind == ChildKind::HTTPRoute);
         let wanted = wanted.ok_or_else(|| problem("the operator would make none".to_owned()))?;
         let rules = &wanted.object["spec"]["rules"];

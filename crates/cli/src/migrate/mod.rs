@@ -124,6 +124,8 @@ pub(crate) enum Error {
     Elsewhere(String, String),
     #[error("the Model is not accepted, {reason}: {0}", reason = .0.reason)]
     Refused(NotAccepted),
+    #[error("ModelBooster {0}/{1} would not be served: {2}")]
+    NotWatched(String, String, String),
     #[error(
         "the Model is not active with a ready pod, so that the operator makes no route for it yet; wait for \
          kubectl -n {0} wait modelbooster/{1} --for=condition=Active"
@@ -272,6 +274,10 @@ fn prepare(
 ) -> Result<Migration, Error> {
     let of = |field: &Option<String>| field.clone().unwrap_or_default();
     let (namespace, name) = (of(&model.metadata.namespace), of(&model.metadata.name));
+    if let Some(why) = config::not_watched(config, &namespace) {
+        return Err(Error::NotWatched(namespace, name, why));
+    }
+    let objects = &seen.of_operator(config);
     let parse = |annotations: &BTreeMap<String, String>| {
         let exposure = Exposure::parse(&namespace, &name, annotations, config);
         let exposure = exposure.map_err(|invalid| Error::NotTheSame(invalid.to_string()))?;
@@ -279,7 +285,7 @@ fn prepare(
     };
     let topology = |annotations: &BTreeMap<String, String>| {
         let exposure = parse(annotations)?;
-        let topology = Topology::of(&exposure, model, &seen.objects).map_err(Error::Refused)?;
+        let topology = Topology::of(&exposure, model, objects).map_err(Error::Refused)?;
         Ok::<_, Error>((exposure, topology))
     };
     // What the annotations do not say decides what they have to.
@@ -331,7 +337,7 @@ fn prepare(
     }
     let uid = model.metadata.uid.as_deref().unwrap_or_default();
     let mut collides = BTreeSet::new();
-    for desired in planned::build(&exposure, &topology, config, &seen.objects).objects {
+    for desired in planned::build(&exposure, &topology, config, objects).objects {
         let resource = desired.kind.api_resource();
         let taken = lists
             .objects

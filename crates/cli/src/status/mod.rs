@@ -8,18 +8,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kthena_bridge_api::annotation;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::condition::ConditionType;
 use kthena_bridge_api::kthena::ModelBooster;
-use kthena_bridge_core::{Config, Exposure};
+use kthena_bridge_core::ask::is_exposed;
 
-use crate::cluster::{self, Access, Cluster};
+use crate::cluster::{self, Access, Cluster, duration};
 use crate::config;
 use crate::observe::{self, Looked, PodIndex, Seen, observe};
 use crate::output::{self, Document};
-use row::{Row, Rows};
+use row::{Operator, Row, Rows};
 
 /// Arguments of `status`.
 #[derive(Args)]
@@ -126,14 +126,6 @@ impl Selection {
     }
 }
 
-/// Whether a Model asks to be exposed, understood or not.
-fn is_exposed(model: &ModelBooster) -> bool {
-    let annotations = model.metadata.annotations.clone().unwrap_or_default();
-    // What is asked for decides here, and not the defaults that the operator fills in.
-    let parsed = Exposure::parse("", "", &annotations, &Config::default());
-    !matches!(parsed, Ok(None))
-}
-
 /// Prints the status of Models.
 #[tokio::main]
 pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
@@ -154,7 +146,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         }
         None => Vec::new(),
     };
-    let (seen, config) = Box::pin(look(arguments, &cluster, &selection)).await?;
+    let (seen, operator) = Box::pin(look(arguments, &cluster, &selection)).await?;
     let (models, not_there) = selection.select(&seen.models);
     if arguments.wait.is_none() {
         wrong = not_there;
@@ -163,7 +155,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let rows = Rows {
         models: models
             .iter()
-            .map(|model| Row::of(model, &seen, &pods, config.as_ref()))
+            .map(|model| Row::of(model, &seen, &pods, operator.as_ref()))
             .collect(),
     };
     let now = Timestamp::now();
@@ -195,12 +187,12 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     })
 }
 
-/// What the rows are made of; the configuration where they show what is decided with it.
+/// What the rows are made of; what the operator decides by where they show that.
 async fn look(
     arguments: &Arguments,
     cluster: &Cluster,
     selection: &Selection,
-) -> Result<(Seen, Option<Config>), Error> {
+) -> Result<(Seen, Option<Operator>), Error> {
     let wide = arguments.output.is_some();
     let looked = Looked {
         children: if wide {
@@ -221,7 +213,9 @@ async fn look(
     }
     let config = config::read_or_ask(arguments.config.as_deref(), &cluster.client);
     let (seen, config) = futures::join!(seen, config);
-    Ok((seen?, Some(config?)))
+    let (seen, config) = (seen?, config?);
+    let objects = seen.of_operator(&config);
+    Ok((seen, Some(Operator { config, objects })))
 }
 
 fn condition_type(text: &str) -> Result<ConditionType, String> {
@@ -233,11 +227,4 @@ fn condition_type(text: &str) -> Result<ConditionType, String> {
             names.join(", ")
         )
     })
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: SignedDuration = text
-        .parse()
-        .map_err(|e| format!("{e}; give a duration such as 90s or 10m"))?;
-    Duration::try_from(parsed).map_err(|_| "is negative; give a duration such as 90s".to_owned())
 }

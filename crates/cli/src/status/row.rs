@@ -75,27 +75,41 @@ struct Picker {
     ready: Option<bool>,
 }
 
+/// By what the operator decides.
+pub(super) struct Operator {
+    pub(super) config: Config,
+    /// What it sees.
+    pub(super) objects: Objects,
+}
+
+impl Operator {
+    /// The names that clients may send.
+    fn model_names(&self, model: &ModelBooster) -> Vec<String> {
+        let namespace = model.metadata.namespace.as_deref().unwrap_or_default();
+        let Ask::Exposure(exposure) = Ask::of(model, &self.config) else {
+            return Vec::new();
+        };
+        if !self.config.watches(namespace) {
+            return Vec::new();
+        }
+        match Topology::of(&exposure, model, &self.objects) {
+            Ok(topology) => plan::model_names(&exposure, &topology),
+            Err(_) => exposure.model_names.unwrap_or_default(),
+        }
+    }
+}
+
 impl Row {
-    /// Of a Model; what is decided is left out without a configuration.
+    /// Of a Model; what is decided is left out where it is not known what the operator sees.
     pub(super) fn of(
         model: &ModelBooster,
         seen: &Seen,
         pods: &PodIndex<'_>,
-        config: Option<&Config>,
+        operator: Option<&Operator>,
     ) -> Self {
         let objects = &seen.objects;
         let owner = Owner::of(&model.metadata);
-        let asked = config.map(|config| Ask::of(model, config));
-        let exposure = match &asked {
-            Some(Ask::Exposure(exposure)) => Some(exposure),
-            _ => None,
-        };
-        let topology = exposure.and_then(|exposure| Topology::of(exposure, model, objects).ok());
-        let model_names = match (exposure, &topology) {
-            (Some(exposure), Some(topology)) => plan::model_names(exposure, topology),
-            (Some(exposure), None) => exposure.model_names.clone().unwrap_or_default(),
-            _ => Vec::new(),
-        };
+        let model_names = operator.map_or_else(Vec::new, |operator| operator.model_names(model));
         let route = owner
             .child(ChildKind::HTTPRoute, objects)
             .and_then(|child| objects.route(child.namespace(), child.name()));
@@ -135,7 +149,7 @@ impl Row {
             addresses,
             endpoints: endpoints(&owner, objects, pods),
             model_names,
-            endpoint_picker: config.and_then(|_| picker(&owner, objects)),
+            endpoint_picker: operator.and_then(|_| picker(&owner, objects)),
             conditions: ConditionType::ALL.into_iter().filter_map(ours).collect(),
             namespace: owner.namespace,
             name: owner.name,
@@ -283,11 +297,18 @@ mod tests {
     use super::*;
     use crate::fixture;
 
+    fn operator(config: Config, seen: &Seen) -> Operator {
+        Operator {
+            objects: seen.of_operator(&config),
+            config,
+        }
+    }
+
     fn shown(model: &ModelBooster, seen: &Seen, wide: bool) -> String {
-        let config = wide.then(Config::default);
+        let operator = wide.then(|| operator(Config::default(), seen));
         let pods = PodIndex::new(&seen.objects);
         let rows = Rows {
-            models: vec![Row::of(model, seen, &pods, config.as_ref())],
+            models: vec![Row::of(model, seen, &pods, operator.as_ref())],
         };
         let later = "2026-01-01T00:05:00Z".parse().unwrap();
         let table = rows.table(true, wide, later);
@@ -316,7 +337,19 @@ mod tests {
         let gateway = std::sync::Arc::make_mut(&mut seen.objects.gateways[0]);
         gateway.spec.listeners[0].hostname = Some("m.example.com".to_owned());
         let pods = PodIndex::new(&seen.objects);
-        let row = Row::of(&seen.models[0], &seen, &pods, Some(&Config::default()));
+        let operator = operator(Config::default(), &seen);
+        let row = Row::of(&seen.models[0], &seen, &pods, Some(&operator));
         insta::assert_json_snapshot!(row);
+    }
+
+    #[test]
+    fn an_operator_of_some_namespaces_serves_no_names_elsewhere() {
+        let seen = fixture::seen();
+        let names = |config: &str| {
+            let operator = operator(Config::parse(config).unwrap(), &seen);
+            operator.model_names(&seen.models[0])
+        };
+        assert_eq!(names(""), ["demo", "served"]);
+        assert_eq!(names("namespaces: [b]"), Vec::<String>::new());
     }
 }

@@ -14,6 +14,9 @@ use kube::{Api, Client};
 use super::Selection;
 use crate::observe::{self, within};
 
+/// Seconds after which the API server ends a watch: before its silence is taken for a failure.
+const WATCH: u32 = 15;
+
 /// How the Models stand.
 #[derive(Debug, PartialEq, Eq)]
 enum Standing {
@@ -55,9 +58,10 @@ async fn watch(
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
+    let config = watcher::Config::default().timeout(WATCH);
     let config = match selection.names.as_slice() {
-        [one] => watcher::Config::default().fields(&format!("metadata.name={one}")),
-        _ => watcher::Config::default(),
+        [one] => config.fields(&format!("metadata.name={one}")),
+        _ => config,
     };
     let mut events = pin!(watcher(api, config).default_backoff());
     let mut models = BTreeMap::new();

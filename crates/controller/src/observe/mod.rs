@@ -90,15 +90,8 @@ impl Caches {
             [] => everywhere.clone(),
             namespaces => namespaces.iter().map(|n| n.as_str().to_owned()).collect(),
         };
-        let configured = config.gateways.iter().map(|gateway| {
-            let key = (
-                gateway.namespace.as_str().to_owned(),
-                gateway.name.as_str().to_owned(),
-            );
-            (key, gateway.provider.provider())
-        });
         Self {
-            configured: configured.collect(),
+            configured: config.providers(),
             servings: Cache::of(&scopes),
             servers: Cache::of(&scopes),
             pods: Cache::of(&scopes),

@@ -12,7 +12,9 @@ use kube::runtime::watcher::Event;
 use kube::{Api, Client};
 
 use super::{Kind, Watches, map};
+use crate::error::Error;
 use crate::observe::{Crd, Scope};
+use crate::request::answer;
 use crate::retry::jittered;
 
 /// How often it is asked what is served.
@@ -60,14 +62,15 @@ async fn ask(watches: &Watches, client: Client, changed: impl Fn(Event<Crd>)) {
 }
 
 /// The names of the CRDs of the kinds that are watched, as far as they are served.
-async fn served(client: &Client) -> Result<BTreeSet<String>, kube::Error> {
+async fn served(client: &Client) -> Result<BTreeSet<String>, Error> {
     let kinds: Vec<_> = Kind::all().filter_map(Kind::custom).collect();
     let versions: BTreeSet<&str> = kinds.iter().map(|kind| kind.api_version.as_str()).collect();
     let mut crds = BTreeSet::new();
     for version in versions {
-        let resources = match client.list_api_group_resources(version).await {
+        let what = || format!("list the resources of {version}");
+        let resources = match answer(what, client.list_api_group_resources(version)).await {
             Ok(list) => list.resources,
-            Err(kube::Error::Api(status)) if status.code == 404 => continue,
+            Err(error) if error.status().is_some_and(|s| s.code == 404) => continue,
             Err(error) => return Err(error),
         };
         let found = kinds.iter().filter(|kind| {

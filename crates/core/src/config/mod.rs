@@ -8,6 +8,7 @@ mod quantity;
 mod text;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::num::{NonZeroU16, NonZeroU32};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -249,6 +250,21 @@ impl Config {
             settings.inline_subschemas = true;
         });
         settings.into_generator().into_root_schema_for::<Self>()
+    }
+
+    /// Whether the Models of a namespace are looked at.
+    pub fn watches(&self, namespace: &str) -> bool {
+        self.namespaces.is_empty() || self.namespaces.iter().any(|n| n.as_str() == namespace)
+    }
+
+    /// The implementations of the Gateways in `gateways`, by namespace and name.
+    pub fn providers(&self) -> HashMap<(String, String), &'static Provider> {
+        let named =
+            |g: &GatewayConfig| (g.namespace.as_str().to_owned(), g.name.as_str().to_owned());
+        let gateways = self.gateways.iter();
+        gateways
+            .map(|g| (named(g), g.provider.provider()))
+            .collect()
     }
 
     /// Leaves what is looked at only at the start as it was then; tells the fields that would have differed.

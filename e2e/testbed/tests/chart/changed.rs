@@ -9,10 +9,10 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::Role;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
-use testbed::{OPERATOR, TestBed};
+use testbed::{OPERATOR, Release, TestBed, chart};
 
+use crate::RELEASE;
 use crate::template::values_file;
-use crate::{RELEASE, chart};
 
 const WITHOUT: &str = ", leaderElection: {enabled: false}}";
 const LIMIT: Duration = Duration::from_secs(40);
@@ -45,34 +45,29 @@ async fn one_operator_becomes_two_and_one_again() {
     let _release = RELEASE.lock().await;
     let bed = TestBed::shared().unwrap();
     let namespace = bed.namespace("changed").await.unwrap();
-    let (helm, name) = (bed.helm(), namespace.name());
+    let name = namespace.name();
+    let release = bed.release(&chart(), name);
     let client = bed.client().unwrap();
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), name);
     let roles: Api<Role> = Api::namespaced(client.clone(), name);
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), name);
     let pods: Api<Pod> = Api::namespaced(client.clone(), name);
-    for (command, values, strategy, elects, budget) in [
-        ("install", WITHOUT, "Recreate", false, false),
-        ("upgrade", ", replicas: 2}", "RollingUpdate", true, true),
-        ("upgrade", WITHOUT, "Recreate", false, false),
-        ("upgrade", "}", "RollingUpdate", true, false),
-        ("upgrade", WITHOUT, "Recreate", false, false),
+    for (installed, values, strategy, elects, budget) in [
+        (false, WITHOUT, "Recreate", false, false),
+        (true, ", replicas: 2}", "RollingUpdate", true, true),
+        (true, WITHOUT, "Recreate", false, false),
+        (true, "}", "RollingUpdate", true, false),
+        (true, WITHOUT, "Recreate", false, false),
     ] {
         // It is confined to its namespace, and so in nobody's way.
         let file = values_file("changed", &format!("{{watchNamespaces: [{name}]{values}"));
-        let args = [
-            command,
-            OPERATOR,
-            &chart(),
-            "--namespace",
-            name,
-            "--values",
-            file.to_str().unwrap(),
-            "--wait",
-            "--timeout",
-            "60s",
-        ];
-        helm.run(&args).await.unwrap();
+        let more = ["--values", file.to_str().unwrap()];
+        let more = [&more[..], &Release::WAIT].concat();
+        if installed {
+            release.upgrade(&more).await.unwrap();
+        } else {
+            release.install(&more).await.unwrap();
+        }
         let spec = deployments.get(OPERATOR).await.unwrap().spec.unwrap();
         let found = spec.strategy.unwrap().type_;
         assert_eq!(found.as_deref(), Some(strategy), "{values}");
@@ -88,9 +83,7 @@ async fn one_operator_becomes_two_and_one_again() {
             wait_for_leader(bed, &client, name, Some(&leader)).await;
         }
     }
-    helm.run(&["uninstall", OPERATOR, "--namespace", name])
-        .await
-        .unwrap();
+    release.uninstall(&[]).await.unwrap();
     let kept = roles.list(&ListParams::default()).await.unwrap().items;
     let kept: Vec<_> = kept.into_iter().map(|role| role.metadata.name).collect();
     assert_eq!(kept, [Some("kthena-bridge-endpoint-picker".to_owned())]);

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -10,7 +11,7 @@ use kthena_bridge_api::child::ChildKind;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
-use testbed::{Answer, Helm, Model, OPERATOR, OPERATOR_NAMESPACE, TestBed, is_ready};
+use testbed::{Model, OPERATOR, OPERATOR_NAMESPACE, Release, TestBed, is_ready};
 
 use crate::metrics::asked_for;
 use crate::{RELEASE, chart};
@@ -19,72 +20,29 @@ const LIMIT: Duration = Duration::from_secs(40);
 /// The requests that go through the Gateway while the operator is upgraded and uninstalled.
 const REQUESTS: usize = 1_000;
 const PICKERS_ROLE: &str = "kthena-bridge-endpoint-picker";
-const WAIT: [&str; 3] = ["--wait", "--timeout", "60s"];
+const WAIT: [&str; 3] = Release::WAIT;
 
-/// Helm, and the chart as it is published.
-struct Packed {
-    helm: Helm,
-    path: String,
+/// The chart as it is published.
+async fn packed(bed: &TestBed) -> PathBuf {
+    let folder = bed.dir().join("packed");
+    let args = [
+        "package",
+        &chart(),
+        "--destination",
+        folder.to_str().unwrap(),
+    ];
+    bed.helm().run(&args).await.unwrap();
+    folder.join("kthena-bridge-0.1.0.tgz")
 }
 
-impl Packed {
-    async fn new(bed: &TestBed) -> Self {
-        let helm = bed.helm();
-        let folder = bed.dir().join("packed");
-        let folder = folder.to_str().unwrap();
-        helm.run(&["package", &chart(), "--destination", folder])
-            .await
-            .unwrap();
-        let path = format!("{folder}/kthena-bridge-0.1.0.tgz");
-        Self { helm, path }
-    }
-
-    async fn install(&self, namespace: &str, more: &[&str]) -> testbed::Result<String> {
-        let args = [
-            "install",
-            OPERATOR,
-            &self.path,
-            "--create-namespace",
-            "--namespace",
-            namespace,
-        ];
-        self.helm.run(&[&args[..], more].concat()).await
-    }
-
-    async fn upgrade(&self, more: &[&str]) -> testbed::Result<String> {
-        let args = [
-            "upgrade",
-            OPERATOR,
-            &self.path,
-            "--namespace",
-            OPERATOR_NAMESPACE,
-        ];
-        self.helm.run(&[&args[..], &WAIT, more].concat()).await
-    }
-
-    async fn uninstall(&self, namespace: &str) -> testbed::Result<String> {
-        let args = ["uninstall", OPERATOR, "--namespace", namespace];
-        self.helm.run(&args).await
-    }
-}
-
-async fn ask(bed: &TestBed, gateway: Ipv4Addr) -> Result<Answer, String> {
-    // The engine does not serve this name: without the endpoint picker, which rewrites it, there is a 404.
-    let question =
-        json!({"model": "demo", "messages": [{"role": "user", "content": "Who are you?"}]});
-    let url = format!("http://{gateway}/v1/chat/completions");
-    let answer = bed.post(&url, &[], &question).await?;
+/// Asks by a name that the engine does not serve: without the endpoint picker, which rewrites it, there is a 404.
+async fn ask(bed: &TestBed, gateway: Ipv4Addr) -> Result<(), String> {
+    let answer = bed.ask(gateway, "", "demo").await?;
     if answer.status == 200 {
-        Ok(answer)
+        Ok(())
     } else {
         Err(format!("{answer:?}"))
     }
-}
-
-async fn wait_for_answer(bed: &TestBed, gateway: Ipv4Addr) {
-    bed.wait_for("the Model answers", LIMIT, async || ask(bed, gateway).await)
-        .await
-        .unwrap();
 }
 
 async fn pods(bed: &TestBed, namespace: &str, name: &str) -> Result<Vec<Pod>, String> {
@@ -144,10 +102,8 @@ async fn compare_metrics(bed: &TestBed) {
 }
 
 /// What the operator itself can tell of the cluster, by a Pod that is as restricted as its own.
-async fn check(bed: &TestBed, packed: &Packed) {
-    let namespace = ["--namespace", OPERATOR_NAMESPACE];
-    let args = [&["test", OPERATOR, "--timeout", "60s"][..], &namespace].concat();
-    let said = packed.helm.run(&args).await.unwrap();
+async fn check(bed: &TestBed, release: &Release) {
+    let said = release.test(&["--timeout", "60s"]).await.unwrap();
     assert!(said.contains("Phase:          Succeeded"), "{said}");
     // The bed's kubelet serves no logs, for which Helm would ask it.
     let log = bed.container_log(OPERATOR_NAMESPACE, "kthena-bridge-check", "check");
@@ -167,7 +123,7 @@ async fn restrict(bed: &TestBed, namespace: &str) {
 /// Upgrades to another configuration and uninstalls, with a request loop around it.
 async fn upgrade_and_uninstall(
     bed: &TestBed,
-    packed: &Packed,
+    release: &Release,
     model: &Model<'_>,
     gateway: Ipv4Addr,
 ) {
@@ -185,11 +141,12 @@ async fn upgrade_and_uninstall(
             "--set",
             "config.reachable.enabled=true,config.reachable.intervalSeconds=1",
         ];
-        packed.upgrade(&changed).await.unwrap();
+        let args = [&changed[..], &WAIT].concat();
+        release.upgrade(&args).await.unwrap();
         // The new configuration is in effect.
         model.wait_for_condition("Reachable", "True").await.unwrap();
         let upgraded = asked.get();
-        packed.uninstall(OPERATOR_NAMESPACE).await.unwrap();
+        release.uninstall(&[]).await.unwrap();
         wait_until_the_operator_is_gone(bed).await;
         done.set(true);
         (upgraded, asked.get() - upgraded)
@@ -220,41 +177,36 @@ async fn restart_the_picker(bed: &TestBed, model: &Model<'_>, gateway: Ipv4Addr)
         .await
         .unwrap();
     wait_for_picker(bed, model.namespace(), Some(&picker)).await;
-    wait_for_answer(bed, gateway).await;
+    bed.wait_for_answer(gateway, "", "demo", 200).await.unwrap();
 }
 
 /// The role that was kept, and what was installed without Helm, are in nobody's way who means it.
-async fn install_again(bed: &TestBed, packed: &Packed) {
-    packed.install(OPERATOR_NAMESPACE, &WAIT).await.unwrap();
-    packed.uninstall(OPERATOR_NAMESPACE).await.unwrap();
+async fn install_again(bed: &TestBed, chart: &Path, release: &Release) {
+    release.install(&WAIT).await.unwrap();
+    release.uninstall(&[]).await.unwrap();
 
-    let elsewhere = "elsewhere";
-    let refused = packed.install(elsewhere, &[]).await.unwrap_err();
+    let elsewhere = bed.release(chart, "elsewhere");
+    let refused = elsewhere.install(&[]).await.unwrap_err();
     let refused = refused.to_string();
     assert!(
         refused.contains(PICKERS_ROLE) && refused.contains("invalid ownership metadata"),
         "{refused}"
     );
-    packed
-        .install(elsewhere, &["--take-ownership"])
-        .await
-        .unwrap();
-    packed.uninstall(elsewhere).await.unwrap();
+    elsewhere.install(&["--take-ownership"]).await.unwrap();
+    elsewhere.uninstall(&[]).await.unwrap();
 
     bed.install_operator().await.unwrap();
     let take = ["--take-ownership", "--force-conflicts"];
-    packed
-        .install(OPERATOR_NAMESPACE, &[&take[..], &WAIT].concat())
-        .await
-        .unwrap();
+    release.install(&[&take[..], &WAIT].concat()).await.unwrap();
 }
 
 #[tokio::test]
 async fn install_upgrade_and_uninstall_interrupt_nothing() {
     let _release = RELEASE.lock().await;
     let bed = TestBed::shared().unwrap();
-    let packed = Packed::new(bed).await;
-    packed.install(OPERATOR_NAMESPACE, &WAIT).await.unwrap();
+    let chart = packed(bed).await;
+    let release = bed.release(&chart, OPERATOR_NAMESPACE);
+    release.install(&WAIT).await.unwrap();
     // The pod of the upgrade has to fit.
     restrict(bed, OPERATOR_NAMESPACE).await;
 
@@ -262,16 +214,16 @@ async fn install_upgrade_and_uninstall_interrupt_nothing() {
     let gateway = namespace.gateway("inference-gateway").await.unwrap();
     let model = namespace.model("demo").await.unwrap();
     model.expose("inference-gateway", &[]).await.unwrap();
-    wait_for_answer(bed, gateway).await;
+    bed.wait_for_answer(gateway, "", "demo", 200).await.unwrap();
     compare_metrics(bed).await;
-    check(bed, &packed).await;
+    check(bed, &release).await;
 
-    upgrade_and_uninstall(bed, &packed, &model, gateway).await;
+    upgrade_and_uninstall(bed, &release, &model, gateway).await;
     restart_the_picker(bed, &model, gateway).await;
-    install_again(bed, &packed).await;
+    install_again(bed, &chart, &release).await;
     model
         .wait_for_condition("Programmed", "True")
         .await
         .unwrap();
-    wait_for_answer(bed, gateway).await;
+    bed.wait_for_answer(gateway, "", "demo", 200).await.unwrap();
 }

@@ -6,10 +6,10 @@ use std::time::Instant;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kthena_bridge_api::child::ChildKind;
-use kube::Api;
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
 };
+use kube::{Api, Client};
 use serde_json::{Value, json};
 use testbed::{Model, Namespace, TestBed};
 
@@ -33,12 +33,11 @@ async fn four_models<'a>(bed: &TestBed, namespace: &Namespace<'a>) -> (Ipv4Addr,
             .await
             .unwrap();
     }
-    let wrong = [
-        ("expose", Some("true")),
-        ("gateway", Some("inference-gateway")),
-        ("path", Some("no-slash")),
-    ];
-    mistaken.annotate(&wrong).await.unwrap();
+    let wrong = [("path", Some("no-slash"))];
+    mistaken
+        .annotate_exposed("inference-gateway", &wrong)
+        .await
+        .unwrap();
     mistaken
         .wait_for_reason("Accepted", "InvalidAnnotation")
         .await
@@ -217,11 +216,10 @@ async fn waiting_ends_when_the_model_is_served_or_says_why_it_is_not() {
     );
     assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
 
-    let exposed = [
-        ("expose", Some("true")),
-        ("gateway", Some("inference-gateway")),
-    ];
-    model.annotate(&exposed).await.unwrap();
+    model
+        .annotate_exposed("inference-gateway", &[])
+        .await
+        .unwrap();
     model
         .wait_for_reason("Accepted", "GatewayNotFound")
         .await
@@ -348,7 +346,8 @@ async fn a_thousand_models_are_shown_in_two_seconds() {
     bed.stop_kthena().await.unwrap();
     let namespace = bed.namespace("many").await.unwrap();
     let address = nobodys_gateway(&bed, &namespace).await;
-    let writes = (0..MANY).map(|n| write_model(&bed, namespace.name(), n));
+    let (client, example) = (bed.client().unwrap(), bed.example("").unwrap());
+    let writes = (0..MANY).map(|n| write_model(&client, &example, namespace.name(), n));
     let mut writes = futures::stream::iter(writes).buffer_unordered(32);
     while writes.next().await.is_some() {}
 
@@ -448,8 +447,7 @@ fn profile() -> &'static str {
 }
 
 /// A Model with its conditions, pod, pool and route.
-async fn write_model(bed: &TestBed, namespace: &str, n: usize) {
-    let client = bed.client().unwrap();
+async fn write_model(client: &Client, example: &Value, namespace: &str, n: usize) {
     let name = format!("m{n:04}");
     let create = async |resource: &ApiResource, object: Value| {
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
@@ -460,7 +458,8 @@ async fn write_model(bed: &TestBed, namespace: &str, n: usize) {
         };
         api.create(&params, &object).await.unwrap()
     };
-    let mut model = bed.example(&name).unwrap();
+    let mut model = example.clone();
+    model["metadata"]["name"] = name.as_str().into();
     model["metadata"]["annotations"] = json!({
         "kthena-bridge.io/expose": "true",
         "kthena-bridge.io/gateway": "inference-gateway",

@@ -92,8 +92,7 @@ async fn what_stands_in_the_way_is_told_below_the_model() {
     let namespace = bed.namespace("young").await.unwrap();
     let here = namespace.name();
     let model = namespace.model("demo").await.unwrap();
-    let exposed = [("expose", Some("true")), ("gateway", Some("absent"))];
-    model.annotate(&exposed).await.unwrap();
+    model.annotate_exposed("absent", &[]).await.unwrap();
     model
         .wait_for_reason("Accepted", "GatewayNotFound")
         .await

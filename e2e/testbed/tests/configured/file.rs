@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
 use kthena_bridge_api::child::LABEL_PICKER;
+use serde_json::json;
 use testbed::is_ready;
 
 use super::*;
@@ -67,7 +68,7 @@ async fn a_change_is_taken_over_and_one_that_cannot_be_used_is_told() {
     let gateway = namespace.gateway("inference-gateway").await.unwrap();
     let model = namespace.model("demo").await.unwrap();
     model.expose("inference-gateway", &[]).await.unwrap();
-    wait_for_answer(&bed, gateway, "").await;
+    bed.wait_for_answer(gateway, "", "demo", 200).await.unwrap();
     let before = operator(&bed).await;
 
     // What does not start the picker anew interrupts nothing.
@@ -75,7 +76,7 @@ async fn a_change_is_taken_over_and_one_that_cannot_be_used_is_told() {
     let requests = async {
         while !done.get() {
             asked.set(asked.get() + 1);
-            match ask(&bed, gateway, "", "demo").await {
+            match bed.ask(gateway, "", "demo").await {
                 Ok(answer) if answer.status == 200 => {}
                 other => failed.borrow_mut().push(format!("{other:?}")),
             }
@@ -83,7 +84,9 @@ async fn a_change_is_taken_over_and_one_that_cannot_be_used_is_told() {
     };
     let steps = async {
         let began = Instant::now();
-        configure(&bed, "{failureMode: FailClose, concurrency: 3}").await;
+        bed.configure_operator("{failureMode: FailClose, concurrency: 3}")
+            .await
+            .unwrap();
         wait_for_child(&bed, &model, ChildKind::InferencePool, "demo", |pool| {
             pool["spec"]["endpointPickerRef"]["failureMode"] == "FailClose"
         })
@@ -104,11 +107,9 @@ async fn a_change_is_taken_over_and_one_that_cannot_be_used_is_told() {
     );
 
     // One that cannot be used changes nothing, and can be seen.
-    configure(
-        &bed,
-        "{failureMode: FailOpen, endpointPicker: {replicas: none}}",
-    )
-    .await;
+    bed.configure_operator("{failureMode: FailOpen, endpointPicker: {replicas: none}}")
+        .await
+        .unwrap();
     wait_for_metric(&bed, VALID, "0").await;
     wait_for_metric(
         &bed,
@@ -126,10 +127,10 @@ async fn a_change_is_taken_over_and_one_that_cannot_be_used_is_told() {
         before,
         "it is ready, and was not restarted"
     );
-    wait_for_answer(&bed, gateway, "").await;
+    bed.wait_for_answer(gateway, "", "demo", 200).await.unwrap();
 
     // Mended, it is taken over as a whole.
-    configure(&bed, MENDED).await;
+    bed.configure_operator(MENDED).await.unwrap();
     wait_for_metric(&bed, VALID, "1").await;
     let looked = bed.wait_for(
         "the picker that is configured is ready",
@@ -159,14 +160,18 @@ async fn a_change_is_taken_over_and_one_that_cannot_be_used_is_told() {
         |policy| policy["metadata"]["ownerReferences"][0]["name"] == "demo",
     )
     .await;
-    wait_for_answer(&bed, gateway, "/m/demo").await;
+    bed.wait_for_answer(gateway, "/m/demo", "demo", 200)
+        .await
+        .unwrap();
     model
         .wait_for_condition("Programmed", "True")
         .await
         .unwrap();
 
     // What is no longer configured goes.
-    configure(&bed, "allowedGateways: [elsewhere/*]").await;
+    bed.configure_operator("allowedGateways: [elsewhere/*]")
+        .await
+        .unwrap();
     let refused = model
         .wait_for_reason("Accepted", "GatewayNotAllowed")
         .await
@@ -176,9 +181,11 @@ async fn a_change_is_taken_over_and_one_that_cannot_be_used_is_told() {
         "{}",
         refused.message
     );
-    wait_for_answer(&bed, gateway, "/m/demo").await;
-    configure(&bed, "{}").await;
-    wait_for_answer(&bed, gateway, "").await;
+    bed.wait_for_answer(gateway, "/m/demo", "demo", 200)
+        .await
+        .unwrap();
+    bed.configure_operator("{}").await.unwrap();
+    bed.wait_for_answer(gateway, "", "demo", 200).await.unwrap();
     model
         .wait_for_condition("Programmed", "True")
         .await

@@ -80,12 +80,11 @@ async fn llm_ds_picker_gets_its_own_kinds_when_they_are_there() {
     let namespace = bed.namespace("llm-d").await.unwrap();
     let gateway = namespace.gateway("inference-gateway").await.unwrap();
     let model = namespace.model("demo").await.unwrap();
-    let annotations = [
-        ("expose", Some("true")),
-        ("gateway", Some("inference-gateway")),
-        ("priority", Some("1")),
-    ];
-    model.annotate(&annotations).await.unwrap();
+    let priority = [("priority", Some("1"))];
+    model
+        .annotate_exposed("inference-gateway", &priority)
+        .await
+        .unwrap();
     let missing = model
         .wait_for_reason("Accepted", "MissingKind")
         .await
@@ -119,12 +118,12 @@ async fn llm_ds_picker_gets_its_own_kinds_when_they_are_there() {
     looked.await.unwrap();
 
     // To the other flavour, with both kinds of definitions there.
-    configure(&bed, "{}").await;
+    bed.configure_operator("{}").await.unwrap();
     model
         .wait_for_condition("Programmed", "True")
         .await
         .unwrap();
-    wait_for_answer(&bed, gateway, "").await;
+    bed.wait_for_answer(gateway, "", "demo", 200).await.unwrap();
     for (theirs, ours) in KINDS {
         assert!(
             model.child(theirs, "demo").await.unwrap().is_some(),
@@ -157,6 +156,6 @@ async fn llm_ds_picker_serves() {
         .await
         .unwrap();
     // By the name that only the rewrite knows.
-    wait_for_answer(&bed, gateway, "").await;
+    bed.wait_for_answer(gateway, "", "demo", 200).await.unwrap();
     several::wait_for_leader(&bed, namespace.name(), None).await;
 }

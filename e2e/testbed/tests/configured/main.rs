@@ -9,16 +9,15 @@ mod file;
 mod llm_d;
 mod several;
 
-use std::net::Ipv4Addr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kthena_bridge_api::child::ChildKind;
 use kube::Api;
-use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
-use serde_json::{Value, json};
-use testbed::{Answer, Model, OPERATOR, OPERATOR_NAMESPACE, TestBed};
+use kube::api::{DynamicObject, ListParams};
+use serde_json::Value;
+use testbed::{Model, OPERATOR, OPERATOR_NAMESPACE, TestBed};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// How long anything may take here.
@@ -49,18 +48,9 @@ async fn bed(config: &str) -> Bed {
     let bed = BED.get_or_init(|| TestBed::start(llm_d::options()).unwrap());
     bed.install_operator().await.unwrap();
     bed.scale_operator(0).await.unwrap();
-    configure(bed, config).await;
+    bed.configure_operator(config).await.unwrap();
     bed.scale_operator(1).await.unwrap();
     Bed { bed, _alone: alone }
-}
-
-/// Changes the operator's ConfigMap, and nothing else.
-async fn configure(bed: &TestBed, config: &str) {
-    let maps: Api<ConfigMap> = Api::namespaced(bed.client().unwrap(), OPERATOR_NAMESPACE);
-    let data = json!({"data": {"config.yaml": config}});
-    maps.patch(OPERATOR, &PatchParams::default(), &Patch::Merge(data))
-        .await
-        .unwrap();
 }
 
 /// The pods of a namespace with a label.
@@ -88,25 +78,4 @@ async fn wait_for_child(
         Err(format!("{object:#?}"))
     });
     looked.await.unwrap()
-}
-
-/// Asks a Gateway for a chat completion.
-async fn ask(bed: &TestBed, gateway: Ipv4Addr, path: &str, model: &str) -> Result<Answer, String> {
-    let question =
-        json!({"model": model, "messages": [{"role": "user", "content": "Who are you?"}]});
-    let url = format!("http://{gateway}{path}/v1/chat/completions");
-    bed.post(&url, &[], &question).await
-}
-
-/// Asks until it is answered.
-async fn wait_for_answer(bed: &TestBed, gateway: Ipv4Addr, path: &str) {
-    let what = format!("http://{gateway}{path} answers");
-    let looked = bed.wait_for(&what, LIMIT, async || {
-        let answer = ask(bed, gateway, path, "demo").await?;
-        match answer.status {
-            200 => Ok(()),
-            _ => Err(format!("{answer:?}")),
-        }
-    });
-    looked.await.unwrap();
 }

@@ -1,5 +1,6 @@
 //! Endpoint pickers of several replicas.
 
+use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use kthena_bridge_api::child::LABEL_PICKER;
@@ -69,7 +70,7 @@ async fn outage(
     let began = Instant::now();
     // Until a good while after the last failure, with another leader.
     loop {
-        let answer = ask(bed, gateway, "", "demo").await;
+        let answer = bed.ask(gateway, "", "demo").await;
         let answered = answer.as_ref().is_ok_and(|answer| answer.status == 200);
         if !answered {
             first.get_or_insert_with(Instant::now);
@@ -101,7 +102,7 @@ async fn of_two_endpoint_pickers_one_answers_and_the_other_follows_it() {
         .wait_for_condition("Programmed", "True")
         .await
         .unwrap();
-    wait_for_answer(&bed, gateway, "").await;
+    bed.wait_for_answer(gateway, "", "demo", 200).await.unwrap();
 
     let released = outage(&bed, &model, gateway, &DeleteParams::default()).await;
     eprintln!("the leader ended in good order: requests failed for {released:?}");

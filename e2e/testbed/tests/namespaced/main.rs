@@ -12,22 +12,10 @@ use std::time::Duration;
 use kthena_bridge_api::child::ChildKind;
 use serde_json::{Value, json};
 use testbed::audit::Request;
-use testbed::{Answer, Model, OPERATOR, OPERATOR_NAMESPACE, TestBed, chart};
+use testbed::{Model, Namespace, OPERATOR_NAMESPACE, Release, TestBed, chart, kthena_bridge};
 
 const LIMIT: Duration = Duration::from_secs(40);
 const PICKERS_ROLE: &str = "kthena-bridge-endpoint-picker";
-
-async fn ask(bed: &TestBed, address: std::net::Ipv4Addr) -> Result<Answer, String> {
-    // The engine does not serve this name: only the endpoint picker makes it one that it does.
-    let question = json!({"model": "demo", "messages": [{"role": "user", "content": "Hi"}]});
-    let url = format!("http://{address}/v1/chat/completions");
-    let answer = bed.post(&url, &[], &question).await?;
-    if answer.status == 200 {
-        Ok(answer)
-    } else {
-        Err(format!("{answer:?}"))
-    }
-}
 
 /// The types of a Model's conditions.
 async fn conditions(model: &Model<'_>) -> Vec<String> {
@@ -52,7 +40,6 @@ async fn an_operator_of_one_namespace_asks_for_nothing_elsewhere() {
     let address = team.gateway("inference-gateway").await.unwrap();
     other.gateway("inference-gateway").await.unwrap();
 
-    let helm = bed.helm();
     let values = json!({
         "replicas": 2,
         "watchNamespaces": [team.name()],
@@ -62,37 +49,27 @@ async fn an_operator_of_one_namespace_asks_for_nothing_elsewhere() {
     });
     let file = bed.dir().join("namespaced.values.yaml");
     std::fs::write(&file, values.to_string()).unwrap();
-    let chart = chart();
-    let release = ["--namespace", OPERATOR_NAMESPACE];
-    let install = [
-        "install",
-        OPERATOR,
-        chart.to_str().unwrap(),
-        "--create-namespace",
-        "--values",
-        file.to_str().unwrap(),
-        "--wait",
-        "--timeout",
-        "60s",
-    ];
-    helm.run(&[&install[..], &release].concat()).await.unwrap();
+    let release = bed.release(&chart(), OPERATOR_NAMESPACE);
+    let values = ["--values", file.to_str().unwrap()];
+    release
+        .install(&[&values[..], &Release::WAIT].concat())
+        .await
+        .unwrap();
 
     // That of the other namespace is asked for first.
     let elsewhere = other.model("demo").await.unwrap();
-    let exposed = [
-        ("expose", Some("true")),
-        ("gateway", Some("inference-gateway")),
-    ];
-    elsewhere.annotate(&exposed).await.unwrap();
+    elsewhere
+        .annotate_exposed("inference-gateway", &[])
+        .await
+        .unwrap();
     elsewhere
         .wait_for_condition("Active", "True")
         .await
         .unwrap();
     let model = team.model("demo").await.unwrap();
     model.expose("inference-gateway", &[]).await.unwrap();
-    bed.wait_for("the Model answers", LIMIT, async || ask(bed, address).await)
-        .await
-        .unwrap();
+    // The engine does not serve this name: only the endpoint picker makes it one that it does.
+    bed.wait_for_answer(address, "", "demo", 200).await.unwrap();
     let binding = model.child(ChildKind::RoleBinding, "demo-epp").await;
     let binding = binding.unwrap().unwrap();
     assert_eq!(binding.data["roleRef"]["kind"], "Role");
@@ -122,9 +99,37 @@ async fn an_operator_of_one_namespace_asks_for_nothing_elsewhere() {
     let refused: Vec<_> = requests.iter().filter(|r| r.code == 403).collect();
     assert!(refused.is_empty(), "{refused:?}");
 
+    commands_decide_as_it_does(bed, &team, &other).await;
+
     // What serves does not need the operator.
-    helm.run(&[&["uninstall", OPERATOR, "--wait"][..], &release].concat())
-        .await
-        .unwrap();
-    ask(bed, address).await.unwrap();
+    release.uninstall(&["--wait"]).await.unwrap();
+    let answer = bed.ask(address, "", "demo").await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+/// The commands, with all rights, see more than the operator does.
+async fn commands_decide_as_it_does(bed: &TestBed, team: &Namespace<'_>, other: &Namespace<'_>) {
+    let run = async |args: &[&str]| {
+        let said = kthena_bridge(bed.kubeconfig(), args).await.unwrap();
+        (said.code, said.output + &said.error)
+    };
+    let (code, text) = run(&["diff", "demo", "--namespace", team.name()]).await;
+    assert_eq!(code, 0, "{text}");
+    let (code, text) = run(&["diff", "demo", "--namespace", other.name()]).await;
+    assert_eq!(code, 0, "{text}");
+    let said = format!("the operator does not watch namespace {}", other.name());
+    assert!(text.contains(&said), "{text}");
+    let (code, text) = run(&["tree", "demo", "--namespace", other.name()]).await;
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains(&said), "{text}");
+
+    let (_, text) = run(&["check"]).await;
+    let role = format!("Role {}/{PICKERS_ROLE}", team.name());
+    for said in [
+        "√ the operator has all rights that it needs",
+        &format!("√ endpoint pickers get all rights by {role}"),
+        "√ 1 of 1 Models are exposed, and served",
+    ] {
+        assert!(text.contains(said), "{said}:\n{text}");
+    }
 }

@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 use testbed::{Model, TestBed};
 
 use crate::{
-    LIMIT, ask, bed, essences, kthenas_conditions, versions, wait_for_answer, wait_until_as_before,
-    wait_until_gone,
+    LIMIT, bed, essences, kthenas_conditions, versions, wait_until_as_before, wait_until_gone,
 };
 
 /// An annotation, and where its value is found in which object.
@@ -176,7 +175,7 @@ async fn the_only_gateway_of_the_namespace_is_used_and_a_second_one_moves_nothin
         .wait_for_condition("Programmed", "True")
         .await
         .unwrap();
-    wait_for_answer(&bed, address, "", "demo", 200).await;
+    bed.wait_for_answer(address, "", "demo", 200).await.unwrap();
     namespace.gateway("another").await.unwrap();
     // Anything that makes the operator look again.
     model
@@ -252,7 +251,9 @@ async fn un_annotating_removes_what_is_ours_and_touches_nothing_else() {
     model.annotate(&[("expose", Some("false"))]).await.unwrap();
     model.wait_until_withdrawn().await.unwrap();
     assert_eq!(kthenas_conditions(&model).await, kthenas);
-    wait_for_answer(&bed, address, "/demo", "demo", 404).await;
+    bed.wait_for_answer(address, "/demo", "demo", 404)
+        .await
+        .unwrap();
     assert_eq!(untouched().await, before);
 
     model.annotate(&[("expose", Some("true"))]).await.unwrap();
@@ -260,7 +261,9 @@ async fn un_annotating_removes_what_is_ours_and_touches_nothing_else() {
         .wait_for_condition("Programmed", "True")
         .await
         .unwrap();
-    wait_for_answer(&bed, address, "/demo", "demo", 200).await;
+    bed.wait_for_answer(address, "/demo", "demo", 200)
+        .await
+        .unwrap();
     model.delete().await.unwrap();
     wait_until_gone(&bed, &model).await;
     assert_eq!(
@@ -273,7 +276,9 @@ async fn un_annotating_removes_what_is_ours_and_touches_nothing_else() {
         before.0
     );
     assert_eq!(versions(&other).await, before.2);
-    wait_for_answer(&bed, address, "/other", "other", 200).await;
+    bed.wait_for_answer(address, "/other", "other", 200)
+        .await
+        .unwrap();
 }
 
 /// Values that are wrong, and a word that the message must hold beside key and value.
@@ -321,8 +326,12 @@ async fn bad_input_is_named_and_what_served_goes_on_serving() {
         .expose("inference-gateway", &[("path", Some("/other"))])
         .await
         .unwrap();
-    wait_for_answer(&bed, address, "/demo", "demo", 200).await;
-    wait_for_answer(&bed, address, "/other", "other", 200).await;
+    bed.wait_for_answer(address, "/demo", "demo", 200)
+        .await
+        .unwrap();
+    bed.wait_for_answer(address, "/other", "other", 200)
+        .await
+        .unwrap();
     let before = (versions(&model).await, versions(&other).await);
     let annotations = model.get().await.unwrap().metadata.annotations.unwrap();
     let of = |key: &str| {
@@ -355,7 +364,7 @@ async fn bad_input_is_named_and_what_served_goes_on_serving() {
             "{:?}",
             invalid.message
         );
-        let answer = ask(&bed, address, "/demo", "demo").await.unwrap();
+        let answer = bed.ask(address, "/demo", "demo").await.unwrap();
         assert_eq!(
             answer.status, 200,
             "{key}={value}: what served still serves: {answer:?}"
@@ -385,10 +394,7 @@ async fn bad_input_is_named_and_what_served_goes_on_serving() {
         "{}",
         missing.message
     );
-    assert_eq!(
-        ask(&bed, address, "/demo", "demo").await.unwrap().status,
-        200
-    );
+    assert_eq!(bed.ask(address, "/demo", "demo").await.unwrap().status, 200);
     // It is there a moment later, and taken up by itself.
     namespace.gateway("nowhere").await.unwrap();
     model.wait_for_condition("Accepted", "True").await.unwrap();
@@ -421,10 +427,7 @@ async fn an_object_of_somebody_else_is_left_alone_and_named() {
     namespace.apply(&foreign.to_string()).await.unwrap();
     let model = namespace.model("demo").await.unwrap();
     model
-        .annotate(&[
-            ("expose", Some("true")),
-            ("gateway", Some("inference-gateway")),
-        ])
+        .annotate_exposed("inference-gateway", &[])
         .await
         .unwrap();
     let conflict = model
@@ -479,7 +482,7 @@ async fn a_paused_model_keeps_its_objects_and_tells_the_truth() {
     });
     looked.await.unwrap();
     assert_eq!(versions(&model).await, before);
-    wait_for_answer(&bed, address, "", "demo", 200).await;
+    bed.wait_for_answer(address, "", "demo", 200).await.unwrap();
     model
         .patch(&json!({"spec": {"backend": {"replicas": 0}}}))
         .await

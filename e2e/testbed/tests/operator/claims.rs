@@ -7,7 +7,7 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use testbed::{Namespace, TestBed};
 
-use crate::{ask, bed, bed_alone, versions, wait_for_answer};
+use crate::{bed, bed_alone, versions};
 
 /// A Gateway that takes routes of every namespace.
 async fn open_gateway(bed: &TestBed, namespace: &Namespace<'_>) -> Ipv4Addr {
@@ -42,7 +42,9 @@ async fn a_claim_belongs_to_whoever_has_it_until_it_is_free() {
         .expose("open", &[("path", Some("/own"))])
         .await
         .unwrap();
-    wait_for_answer(&bed, address, "/own", "older", 200).await;
+    bed.wait_for_answer(address, "/own", "older", 200)
+        .await
+        .unwrap();
     let before = (versions(&older).await, versions(&holder).await);
 
     // The older one moves onto what the younger one has: by age alone, its route would win.
@@ -62,12 +64,15 @@ async fn a_claim_belongs_to_whoever_has_it_until_it_is_free() {
         "{}",
         conflict.message
     );
-    let answer = ask(&bed, address, "/own", "older").await.unwrap();
+    let answer = bed.ask(address, "/own", "older").await.unwrap();
     assert_eq!(
         answer.status, 200,
         "what served goes on serving: {answer:?}"
     );
-    let answer = wait_for_answer(&bed, address, "/shared", "holder", 200).await;
+    let answer = bed
+        .wait_for_answer(address, "/shared", "holder", 200)
+        .await
+        .unwrap();
     assert_eq!(answer.served_by(), Some("holder-backend1-0-leader-0-0"));
     assert_eq!(
         (versions(&older).await, versions(&holder).await),
@@ -77,7 +82,10 @@ async fn a_claim_belongs_to_whoever_has_it_until_it_is_free() {
 
     holder.annotate(&[("expose", None)]).await.unwrap();
     older.wait_for_condition("Accepted", "True").await.unwrap();
-    let answer = wait_for_answer(&bed, address, "/shared", "older", 200).await;
+    let answer = bed
+        .wait_for_answer(address, "/shared", "older", 200)
+        .await
+        .unwrap();
     assert_eq!(answer.served_by(), Some("older-backend1-0-leader-0-0"));
 }
 
@@ -97,12 +105,8 @@ async fn another_namespace_nests_only_under_what_everybody_shares() {
     root.expose(&gateway, &[]).await.unwrap();
 
     let other = there.model("demo").await.unwrap();
-    let inside = [
-        ("expose", Some("true")),
-        ("gateway", Some(gateway.as_str())),
-        ("path", Some("/team-a/demo")),
-    ];
-    other.annotate(&inside).await.unwrap();
+    let inside = [("path", Some("/team-a/demo"))];
+    other.annotate_exposed(&gateway, &inside).await.unwrap();
     other
         .wait_for_reason("Accepted", "RouteConflict")
         .await
@@ -116,7 +120,9 @@ async fn another_namespace_nests_only_under_what_everybody_shares() {
         .wait_for_condition("Programmed", "True")
         .await
         .unwrap();
-    wait_for_answer(&bed, address, "/team-b", "demo", 200).await;
+    bed.wait_for_answer(address, "/team-b", "demo", 200)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -134,7 +140,9 @@ async fn a_route_that_comes_to_win_is_named_and_forgotten_when_it_goes() {
         .expose("open", &[("path", Some("/demo"))])
         .await
         .unwrap();
-    wait_for_answer(&bed, address, "/demo", "demo", 200).await;
+    bed.wait_for_answer(address, "/demo", "demo", 200)
+        .await
+        .unwrap();
     for path in ["/demo", "/demo/v1"] {
         namespace
             .apply(&route("by-hand", path, "nowhere").to_string())
@@ -146,7 +154,9 @@ async fn a_route_that_comes_to_win_is_named_and_forgotten_when_it_goes() {
             .unwrap();
         let name = format!("HTTPRoute {}/by-hand", namespace.name());
         assert!(outranked.message.contains(&name), "{}", outranked.message);
-        wait_for_answer(&bed, address, "/demo", "demo", 500).await;
+        bed.wait_for_answer(address, "/demo", "demo", 500)
+            .await
+            .unwrap();
         namespace
             .apply(&route("by-hand", "/elsewhere", "nowhere").to_string())
             .await
@@ -155,7 +165,9 @@ async fn a_route_that_comes_to_win_is_named_and_forgotten_when_it_goes() {
             .wait_for_condition("Programmed", "True")
             .await
             .unwrap();
-        wait_for_answer(&bed, address, "/demo", "demo", 200).await;
+        bed.wait_for_answer(address, "/demo", "demo", 200)
+            .await
+            .unwrap();
     }
     let routes = model.children_api(ChildKind::HTTPRoute).unwrap();
     routes
@@ -182,12 +194,8 @@ async fn of_two_that_were_annotated_while_the_operator_was_stopped_the_older_is_
     );
     bed.scale_operator(0).await.unwrap();
     for model in [&younger, &older] {
-        let annotations = [
-            ("expose", Some("true")),
-            ("gateway", Some("open")),
-            ("path", Some("/shared")),
-        ];
-        model.annotate(&annotations).await.unwrap();
+        let shared = [("path", Some("/shared"))];
+        model.annotate_exposed("open", &shared).await.unwrap();
     }
     bed.scale_operator(1).await.unwrap();
     older

@@ -1,11 +1,10 @@
 //! What somebody else does to our objects is undone.
 
-use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY};
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
+use kthena_bridge_api::child::ChildKind;
+use kube::api::{DeleteParams, DynamicObject};
 use serde_json::{Value, json};
-use testbed::Model;
 
-use crate::{bed, essences, wait_for_answer, wait_until_as_before};
+use crate::{bed, essences, wait_until_as_before};
 
 /// An edit of what matters most in a kind.
 fn edit(kind: ChildKind, object: &DynamicObject) -> Value {
@@ -51,17 +50,6 @@ fn edit(kind: ChildKind, object: &DynamicObject) -> Value {
     }
 }
 
-async fn patch(model: &Model<'_>, kind: ChildKind, object: &DynamicObject, operations: Value) {
-    let api = model.children_api(kind).unwrap();
-    let patch: json_patch::Patch = serde_json::from_value(operations).unwrap();
-    let name = object.metadata.name.as_deref().unwrap();
-    let refused = |e: &kube::Error| eprintln!("patching {kind} {name}: {e}");
-    api.patch(name, &PatchParams::default(), &Patch::<()>::Json(patch))
-        .await
-        .inspect_err(refused)
-        .unwrap();
-}
-
 #[tokio::test]
 async fn every_object_that_is_edited_stripped_or_deleted_is_repaired() {
     let bed = bed().await;
@@ -88,26 +76,22 @@ async fn every_object_that_is_edited_stripped_or_deleted_is_repaired() {
 
     let children = model.children().await.unwrap();
     for (kind, object) in &children {
-        patch(&model, *kind, object, edit(*kind, object)).await;
+        let name = object.metadata.name.as_deref().unwrap();
+        model
+            .edit_child(*kind, name, edit(*kind, object))
+            .await
+            .unwrap();
     }
     wait_until_as_before(&bed, &model, &before, "what was edited is repaired").await;
 
     // Without the label, the watches no longer see it.
-    let label = LABEL_MANAGED_BY.replace('/', "~1");
-    for (kind, object) in &children {
-        let remove = json!([{"op": "remove", "path": format!("/metadata/labels/{label}")}]);
-        patch(&model, *kind, object, remove).await;
-    }
+    model.unlabel_children().await.unwrap();
     wait_until_as_before(&bed, &model, &before, "the labels are back").await;
 
     for (kind, object) in &children {
-        patch(
-            &model,
-            *kind,
-            object,
-            json!([{"op": "remove", "path": "/metadata/ownerReferences"}]),
-        )
-        .await;
+        let name = object.metadata.name.as_deref().unwrap();
+        let disown = json!([{"op": "remove", "path": "/metadata/ownerReferences"}]);
+        model.edit_child(*kind, name, disown).await.unwrap();
     }
     wait_until_as_before(&bed, &model, &before, "the owner references are back").await;
     let same = |(_, object): &(ChildKind, DynamicObject)| object.metadata.uid.clone();
@@ -131,7 +115,7 @@ async fn every_object_that_is_edited_stripped_or_deleted_is_repaired() {
         .wait_for_condition("Programmed", "True")
         .await
         .unwrap();
-    wait_for_answer(&bed, address, "", "demo", 200).await;
+    bed.wait_for_answer(address, "", "demo", 200).await.unwrap();
 }
 
 /// A role cannot be changed in a binding, only the binding be replaced.

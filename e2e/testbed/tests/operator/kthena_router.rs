@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use testbed::{Answer, Error, KTHENA_ROUTER_NAMESPACE, Model, TestBed};
 use tokio::sync::OnceCell;
 
-use crate::{LIMIT, bed, wait_for_answer};
+use crate::{LIMIT, bed};
 
 /// The pod of the Model `demo`.
 const POD: &str = "demo-backend1-0-leader-0-0";
@@ -28,23 +28,11 @@ async fn install(bed: &TestBed) {
         .await;
 }
 
-async fn ask_router(
-    bed: &TestBed,
-    router: SocketAddrV4,
-    path: &str,
-    model: &str,
-) -> Result<Answer, String> {
-    let question =
-        json!({"model": model, "messages": [{"role": "user", "content": "Who are you?"}]});
-    let url = format!("http://{router}{path}/v1/chat/completions");
-    bed.post(&url, &[], &question).await
-}
-
 /// Asks until a pod answers: nobody says when the router has a route.
 async fn wait_for_router(bed: &TestBed, router: SocketAddrV4, path: &str, model: &str) -> Answer {
     let what = format!("the router at {router} answers {model} with 200");
     let looked = bed.wait_for(&what, LIMIT, async || {
-        let answer = ask_router(bed, router, path, model).await?;
+        let answer = bed.ask(router, path, model).await?;
         if answer.status == 200 {
             Ok(answer)
         } else {
@@ -67,7 +55,7 @@ async fn assert_served_by_router(
 ) {
     let answer = wait_for_router(bed, router, path, SERVED).await;
     assert_eq!(answer.served_by(), Some(POD), "{answer:?}");
-    let answer = ask_router(bed, router, path, model.name()).await.unwrap();
+    let answer = bed.ask(router, path, model.name()).await.unwrap();
     assert_eq!(answer.status, 404, "{answer:?}");
     assert!(
         answer.body.contains(REFUSED_BY_POD),
@@ -142,7 +130,10 @@ async fn a_model_on_istio_and_on_kthenas_router_answers_on_both() {
         .unwrap();
 
     for name in ["demo", SERVED] {
-        let answer = wait_for_answer(&bed, istio, "/models/demo", name, 200).await;
+        let answer = bed
+            .wait_for_answer(istio, "/models/demo", name, 200)
+            .await
+            .unwrap();
         assert_eq!(answer.served_by(), Some(POD), "{answer:?}");
     }
     assert_served_by_router(&bed, router, "/models/demo", &model).await;
@@ -166,10 +157,7 @@ async fn a_gateway_of_another_class_of_the_router_serves_nothing() {
         "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}});
     namespace.apply(&gateway.to_string()).await.unwrap();
     let model = namespace.model("demo").await.unwrap();
-    model
-        .annotate(&[("expose", Some("true")), ("gateway", Some("nobodys"))])
-        .await
-        .unwrap();
+    model.annotate_exposed("nobodys", &[]).await.unwrap();
     let told = model
         .wait_for_reason("Programmed", "GatewayNotProgrammed")
         .await

@@ -16,102 +16,23 @@ mod steady;
 mod stopped;
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
-use std::ops::Deref;
 use std::time::Duration;
 
 use kthena_bridge_api::child::ChildKind;
 use kube::api::DynamicObject;
-use serde_json::{Value, json};
-use testbed::{Answer, Model, TestBed};
-use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use serde_json::Value;
+use testbed::{Model, Operated, TestBed};
+use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 
 /// How long anything may take here.
 const LIMIT: Duration = Duration::from_secs(40);
 
-/// Held by those who rely on the operator, and alone by those who stop it.
-static OPERATOR: RwLock<()> = RwLock::const_new(());
-
-/// The bed with the operator, which does not stop while this lives.
-struct Bed<G> {
-    bed: &'static TestBed,
-    _operator: G,
+async fn bed() -> Operated<RwLockReadGuard<'static, ()>> {
+    TestBed::operated().await.unwrap()
 }
 
-impl<G> Deref for Bed<G> {
-    type Target = TestBed;
-    fn deref(&self) -> &TestBed {
-        self.bed
-    }
-}
-
-async fn bed() -> Bed<RwLockReadGuard<'static, ()>> {
-    let bed = with_operator().await;
-    Bed {
-        bed,
-        _operator: OPERATOR.read().await,
-    }
-}
-
-/// The bed for a test that stops the operator, which no other test uses meanwhile.
-async fn bed_alone() -> Bed<RwLockWriteGuard<'static, ()>> {
-    let bed = with_operator().await;
-    Bed {
-        bed,
-        _operator: OPERATOR.write().await,
-    }
-}
-
-async fn with_operator() -> &'static TestBed {
-    static INSTALLED: OnceCell<()> = OnceCell::const_new();
-    let bed = TestBed::shared().unwrap();
-    INSTALLED
-        .get_or_init(async || bed.install_operator().await.unwrap())
-        .await;
-    bed
-}
-
-/// Asks a Gateway for a chat completion.
-async fn ask(bed: &TestBed, gateway: Ipv4Addr, path: &str, model: &str) -> Result<Answer, String> {
-    ask_with(bed, gateway, path, model, &[]).await
-}
-
-async fn ask_with(
-    bed: &TestBed,
-    gateway: Ipv4Addr,
-    path: &str,
-    model: &str,
-    headers: &[(&str, &str)],
-) -> Result<Answer, String> {
-    let question =
-        json!({"model": model, "messages": [{"role": "user", "content": "Who are you?"}]});
-    bed.post(
-        &format!("http://{gateway}{path}/v1/chat/completions"),
-        headers,
-        &question,
-    )
-    .await
-}
-
-/// Asks until there is an answer with this status: the statuses are written before Envoy has the
-/// configuration that they speak of.
-async fn wait_for_answer(
-    bed: &TestBed,
-    gateway: Ipv4Addr,
-    path: &str,
-    model: &str,
-    status: u16,
-) -> Answer {
-    let what = format!("http://{gateway}{path} answers {model} with {status}");
-    let looked = bed.wait_for(&what, LIMIT, async || {
-        let answer = ask(bed, gateway, path, model).await?;
-        if answer.status == status {
-            Ok(answer)
-        } else {
-            Err(format!("{answer:?}"))
-        }
-    });
-    looked.await.unwrap()
+async fn bed_alone() -> Operated<RwLockWriteGuard<'static, ()>> {
+    TestBed::operated_alone().await.unwrap()
 }
 
 /// An object without what changes by itself, or by being made anew.

@@ -1,20 +1,15 @@
 //! The condition `Reachable`: what a request through the Gateway gets.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::api::{ListParams, Patch, PatchParams};
-use serde_json::json;
-use testbed::{OPERATOR, OPERATOR_NAMESPACE, TestBed};
+use kube::api::ListParams;
+use testbed::TestBed;
 
-use crate::{LIMIT, bed_alone, wait_for_answer};
+use crate::{LIMIT, bed_alone};
 
 /// Starts the operator with another configuration.
 async fn configure(bed: &TestBed, config: &str) {
-    let maps: Api<ConfigMap> = Api::namespaced(bed.client().unwrap(), OPERATOR_NAMESPACE);
-    let data = json!({"data": {"config.yaml": config}});
-    maps.patch(OPERATOR, &PatchParams::default(), &Patch::Merge(data))
-        .await
-        .unwrap();
+    bed.configure_operator(config).await.unwrap();
     bed.scale_operator(0).await.unwrap();
     bed.scale_operator(1).await.unwrap();
 }
@@ -25,6 +20,7 @@ async fn a_request_tells_what_no_object_does() {
     let namespace = bed.namespace("reachable").await.unwrap();
     let address = namespace.gateway("inference-gateway").await.unwrap();
     let model = namespace.model("demo").await.unwrap();
+    let usual = bed.operator_configuration().await.unwrap();
     configure(&bed, "reachable: {enabled: true, intervalSeconds: 1}").await;
     model
         .expose("inference-gateway", &[("path", Some("/demo"))])
@@ -55,7 +51,9 @@ async fn a_request_tells_what_no_object_does() {
     );
     model.annotate(&[("target-port", None)]).await.unwrap();
     model.wait_for_condition("Reachable", "True").await.unwrap();
-    wait_for_answer(&bed, address, "/demo", "demo", 200).await;
+    bed.wait_for_answer(address, "/demo", "demo", 200)
+        .await
+        .unwrap();
 
     // One request each second, and not more.
     let pods: Api<Pod> = Api::namespaced(bed.client().unwrap(), namespace.name());
@@ -88,7 +86,7 @@ async fn a_request_tells_what_no_object_does() {
     );
 
     // Without the setting, the condition goes.
-    configure(&bed, "{}").await;
+    configure(&bed, &usual).await;
     let looked = bed.wait_for("the condition is gone", LIMIT, async || {
         let conditions = model.get().await?.status.unwrap_or_default().conditions;
         if conditions.iter().any(|c| c.type_ == "Reachable") {

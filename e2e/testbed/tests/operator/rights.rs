@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
-use kthena_bridge_api::child::LABEL_MANAGED_BY;
 use kube::Api;
-use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::api::DynamicObject;
 use serde_json::json;
 use testbed::{OPERATOR, OPERATOR_NAMESPACE};
 
@@ -43,16 +42,7 @@ async fn the_roles_list_exactly_what_is_used() {
     let before = essences(&model).await.unwrap();
 
     // Without its label, an object is not watched: it is looked up, and mended.
-    let label = LABEL_MANAGED_BY.replace('/', "~1");
-    for (kind, object) in model.children().await.unwrap() {
-        let remove = json!([{"op": "remove", "path": format!("/metadata/labels/{label}")}]);
-        let remove: json_patch::Patch = serde_json::from_value(remove).unwrap();
-        let api = model.children_api(kind).unwrap();
-        let name = object.metadata.name.unwrap();
-        api.patch(&name, &PatchParams::default(), &Patch::<()>::Json(remove))
-            .await
-            .unwrap();
-    }
+    model.unlabel_children().await.unwrap();
     wait_until_as_before(&bed, &model, &before, "the labels are back").await;
     // Endpoints are looked at only for endpoint pickers of others.
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "mine"},
@@ -63,11 +53,12 @@ async fn the_roles_list_exactly_what_is_used() {
         ("failure-mode", Some("FailClose")),
     ];
     model.annotate(&external).await.unwrap();
+    // Not of the endpoint picker that was there before.
     let told = model
-        .wait_for_reason("Programmed", "EndpointPickerNotReady")
+        .wait_for_message("Programmed", "/mine ")
         .await
         .unwrap();
-    assert!(told.message.contains("/mine "), "{}", told.message);
+    assert_eq!(told.reason, "EndpointPickerNotReady");
     model
         .annotate(&[("endpoint-picker", None), ("failure-mode", None)])
         .await

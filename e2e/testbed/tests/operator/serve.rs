@@ -10,7 +10,7 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 use testbed::{Model, TestBed, is_ready};
 
-use crate::{LIMIT, ask, ask_with, bed, kthenas_conditions, wait_for_answer};
+use crate::{LIMIT, bed, kthenas_conditions};
 
 #[tokio::test]
 async fn an_annotated_model_answers_with_its_own_pod() {
@@ -22,21 +22,19 @@ async fn an_annotated_model_answers_with_its_own_pod() {
     let before = kthenas_conditions(&model).await;
     model.expose("inference-gateway", &[]).await.unwrap();
 
-    let answer = wait_for_answer(&bed, address, "", "demo", 200).await;
+    let answer = bed.wait_for_answer(address, "", "demo", 200).await.unwrap();
     assert_eq!(answer.served_by(), Some("demo-backend1-0-leader-0-0"));
     assert_eq!(
         answer.json()["model"],
         "demo",
         "the name that was asked for comes back"
     );
-    let answer = ask(&bed, address, "", "Qwen2.5-0.5B-Instruct")
-        .await
-        .unwrap();
+    let answer = bed.ask(address, "", "Qwen2.5-0.5B-Instruct").await.unwrap();
     assert_eq!(
         answer.status, 200,
         "the served name answers as well: {answer:?}"
     );
-    let answer = ask(&bed, address, "", "another").await.unwrap();
+    let answer = bed.ask(address, "", "another").await.unwrap();
     assert_eq!(
         answer.status, 404,
         "another name is the engine's to refuse: {answer:?}"
@@ -77,7 +75,10 @@ async fn two_models_on_one_gateway_each_answer_with_their_own_pods() {
     for name in ["one", "two"] {
         let path = format!("/models/{name}");
         let pod = format!("{name}-backend1-0-leader-0-0");
-        let answer = wait_for_answer(&bed, address, &path, name, 200).await;
+        let answer = bed
+            .wait_for_answer(address, &path, name, 200)
+            .await
+            .unwrap();
         assert_eq!(answer.served_by(), Some(pod.as_str()));
 
         let question = json!({"model": name, "prompt": "Who are you?"});
@@ -89,7 +90,7 @@ async fn two_models_on_one_gateway_each_answer_with_their_own_pods() {
             "{answer:?}"
         );
     }
-    let answer = ask(&bed, address, "", "one").await.unwrap();
+    let answer = bed.ask(address, "", "one").await.unwrap();
     assert_eq!(answer.status, 404, "no Model is at the root: {answer:?}");
 }
 
@@ -139,7 +140,7 @@ async fn requests_reach_all_pods_after_a_scale_up() {
     let address = namespace.gateway("inference-gateway").await.unwrap();
     let model = namespace.model("demo").await.unwrap();
     model.expose("inference-gateway", &[]).await.unwrap();
-    wait_for_answer(&bed, address, "", "demo", 200).await;
+    bed.wait_for_answer(address, "", "demo", 200).await.unwrap();
     model
         .patch(&json!({"spec": {"backend": {"replicas": 3}}}))
         .await
@@ -171,7 +172,7 @@ async fn the_worker_of_a_group_of_two_pods_is_never_asked() {
     let model = namespace.model_from(&manifest).await.unwrap();
     model.expose("inference-gateway", &[]).await.unwrap();
     wait_for_pods(&bed, &model, 2).await;
-    wait_for_answer(&bed, address, "", "demo", 200).await;
+    bed.wait_for_answer(address, "", "demo", 200).await.unwrap();
     let pods = pods_that_answer(&bed, address, "demo", 40).await;
     assert_eq!(
         pods.into_iter().collect::<Vec<_>>(),
@@ -191,7 +192,7 @@ async fn a_model_without_a_served_name_is_served() {
         .remove("served-model-name");
     let model = namespace.model_from(&manifest).await.unwrap();
     model.expose("inference-gateway", &[]).await.unwrap();
-    let answer = wait_for_answer(&bed, address, "", "demo", 200).await;
+    let answer = bed.wait_for_answer(address, "", "demo", 200).await.unwrap();
     assert_eq!(answer.json()["model"], "demo");
     // The engine goes by the folder of its weights then.
     let rewrite = model
@@ -226,7 +227,7 @@ async fn requests_of_a_negative_priority_are_shed_under_load() {
         .expose("inference-gateway", &[("priority", Some("-1"))])
         .await
         .unwrap();
-    wait_for_answer(&bed, address, "", "demo", 200).await;
+    bed.wait_for_answer(address, "", "demo", 200).await.unwrap();
     let accepted = model.wait_for_condition("Accepted", "True").await.unwrap();
     assert!(
         accepted
@@ -237,9 +238,7 @@ async fn requests_of_a_negative_priority_are_shed_under_load() {
     );
 
     let sheddable = [("x-gateway-inference-objective", "demo")];
-    let answer = ask_with(&bed, address, "", "demo", &sheddable)
-        .await
-        .unwrap();
+    let answer = bed.ask_with(address, "", "demo", &sheddable).await.unwrap();
     assert_eq!(answer.status, 200, "there is no load yet: {answer:?}");
     let pods = wait_for_pods(&bed, &model, 1).await;
     set_load(
@@ -249,7 +248,7 @@ async fn requests_of_a_negative_priority_are_shed_under_load() {
     )
     .await;
     let looked = bed.wait_for("a request of priority -1 is shed", LIMIT, async || {
-        let answer = ask_with(&bed, address, "", "demo", &sheddable).await?;
+        let answer = bed.ask_with(address, "", "demo", &sheddable).await?;
         if answer.status == 429 {
             Ok(())
         } else {
@@ -257,14 +256,12 @@ async fn requests_of_a_negative_priority_are_shed_under_load() {
         }
     });
     looked.await.unwrap();
-    let answer = ask(&bed, address, "", "demo").await.unwrap();
+    let answer = bed.ask(address, "", "demo").await.unwrap();
     assert_eq!(
         answer.status, 200,
         "a request without a priority passes: {answer:?}"
     );
-    let answer = ask_with(&bed, address, "", "demo", &sheddable)
-        .await
-        .unwrap();
+    let answer = bed.ask_with(address, "", "demo", &sheddable).await.unwrap();
     assert_eq!(
         answer.status, 429,
         "and one of priority -1 still does not: {answer:?}"

@@ -13,7 +13,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::json;
 use testbed::{Model, TestBed, is_ready};
 
-use crate::{LIMIT, ask, bed, wait_for_answer};
+use crate::{LIMIT, bed};
 
 /// Kthena reconciles a Model whenever its ModelServing changes, and says Active=False each time.
 async fn have_kthena_reconcile(bed: &TestBed, model: &Model<'_>, times: u32) {
@@ -104,9 +104,9 @@ async fn a_change_of_the_gateway_leaves_no_gap() {
     let second = namespace.gateway("second").await.unwrap();
     let model = namespace.model("demo").await.unwrap();
     model.expose("first", &[]).await.unwrap();
-    wait_for_answer(&bed, first, "", "demo", 200).await;
+    bed.wait_for_answer(first, "", "demo", 200).await.unwrap();
     let answers = async |address: Ipv4Addr| {
-        ask(&bed, address, "", "demo")
+        bed.ask(address, "", "demo")
             .await
             .is_ok_and(|a| a.status == 200)
     };
@@ -138,7 +138,7 @@ async fn a_change_of_the_gateway_leaves_no_gap() {
         gap.unwrap_or_default() < Duration::from_millis(250),
         "neither answered at {unanswered:?}"
     );
-    wait_for_answer(&bed, first, "", "demo", 404).await;
+    bed.wait_for_answer(first, "", "demo", 404).await.unwrap();
 }
 
 /// Kthena deletes the old pods as soon as it has made the new ones, so there is a gap; but it is Kthena's:
@@ -150,7 +150,7 @@ async fn a_renamed_backend_is_served_whenever_a_pod_of_it_is_ready() {
     let address = namespace.gateway("inference-gateway").await.unwrap();
     let model = namespace.model("demo").await.unwrap();
     model.expose("inference-gateway", &[]).await.unwrap();
-    wait_for_answer(&bed, address, "", "demo", 200).await;
+    bed.wait_for_answer(address, "", "demo", 200).await.unwrap();
     let pods: Api<Pod> = Api::namespaced(bed.client().unwrap(), namespace.name());
     let ready = async || {
         let engines = ListParams::default().labels("modelserving.volcano.sh/entry=true");
@@ -174,7 +174,7 @@ async fn a_renamed_backend_is_served_whenever_a_pod_of_it_is_ready() {
             "the renamed backend does not answer; failed: {failed_while_ready:?}"
         );
         let before = since.map(|since| since.elapsed());
-        let answer = ask(&bed, address, "", "demo").await;
+        let answer = bed.ask(address, "", "demo").await;
         since = if ready().await {
             since.or_else(|| Some(Instant::now()))
         } else {

@@ -10,8 +10,7 @@ use serde_json::json;
 use testbed::{OPERATOR, OPERATOR_NAMESPACE, TestBed};
 
 use crate::{
-    LIMIT, bed_alone, essences, kthenas_conditions, versions, wait_for_answer,
-    wait_until_as_before, wait_until_gone,
+    LIMIT, bed_alone, essences, kthenas_conditions, versions, wait_until_as_before, wait_until_gone,
 };
 
 /// What the operator has counted since it started.
@@ -203,12 +202,22 @@ async fn what_changed_while_the_operator_was_stopped_is_made_good() {
 
     unannotated.wait_until_withdrawn().await.unwrap();
     assert_eq!(kthenas_conditions(unannotated).await, kthenas);
-    wait_for_answer(&bed, second, "/moved", "moved", 200).await;
-    wait_for_answer(&bed, first, "/moved", "moved", 404).await;
-    wait_for_answer(&bed, first, "/another", "repathed", 200).await;
-    wait_for_answer(&bed, first, "/repathed", "repathed", 404).await;
+    bed.wait_for_answer(second, "/moved", "moved", 200)
+        .await
+        .unwrap();
+    bed.wait_for_answer(first, "/moved", "moved", 404)
+        .await
+        .unwrap();
+    bed.wait_for_answer(first, "/another", "repathed", 200)
+        .await
+        .unwrap();
+    bed.wait_for_answer(first, "/repathed", "repathed", 404)
+        .await
+        .unwrap();
     wait_until_gone(&bed, deleted).await;
-    wait_for_answer(&bed, first, "/unannotated", "unannotated", 404).await;
+    bed.wait_for_answer(first, "/unannotated", "unannotated", 404)
+        .await
+        .unwrap();
     wait_until_as_before(
         &bed,
         edited,

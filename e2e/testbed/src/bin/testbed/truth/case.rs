@@ -483,9 +483,9 @@ impl<'b> Case<'b> {
 
 /// Exposes a Model, and waits for nothing. The Gateway is the usual one unless an annotation says another.
 pub(super) async fn expose(model: &Model<'_>, annotations: &[(&str, &str)]) -> Result<()> {
-    let mut all = vec![("expose", Some("true")), ("gateway", Some(GATEWAY))];
-    all.extend(annotations.iter().map(|(key, value)| (*key, Some(*value))));
-    model.annotate(&all).await
+    let annotations = annotations.iter().map(|(key, value)| (*key, Some(*value)));
+    let annotations: Vec<_> = annotations.collect();
+    model.annotate_exposed(GATEWAY, &annotations).await
 }
 
 /// The name that the engine of Kthena's example serves.
