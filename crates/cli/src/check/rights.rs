@@ -20,7 +20,7 @@ pub(super) fn of_confined_operator(picker_role: &str) -> Vec<PolicyRule> {
     let cluster_wide = ["customresourcedefinitions", "gatewayclasses", "namespaces"];
     let mut rules = of_operator(picker_role);
     for rule in &mut rules {
-        for resources in &mut rule.resources {
+        if let Some(resources) = &mut rule.resources {
             resources.retain(|resource| !cluster_wide.contains(&resource.as_str()));
             for resource in resources {
                 if resource == "clusterroles" {
