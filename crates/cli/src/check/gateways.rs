@@ -179,7 +179,8 @@ fn not_configured(one: &Known<'_>, used: &BTreeSet<String>) -> Check {
     let called = one.called();
     let provider = one.provider.map_or("...", |provider| provider.name);
     let hint = format!(
-        "The operator may not read its GatewayClass, so that a Model on it is not accepted. Add it:\n\
+        "The operator may not read its GatewayClass, so that a Model on it is not accepted. Add it \
+         with its provider:\n\
          gateways: [{{namespace: {}, name: {}, provider: {provider}}}]",
         one.namespace, one.name
     );

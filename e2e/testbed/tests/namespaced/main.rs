@@ -19,6 +19,7 @@ use kube::api::PostParams;
 use serde_json::{Value, json};
 use testbed::audit::Request;
 use testbed::{Answer, Model, Namespace, OPERATOR, OPERATOR_NAMESPACE, TestBed};
+use tokio::process::Command;
 
 use release::Release;
 
@@ -244,6 +245,22 @@ async fn the_operators_log_is_plain(bed: &TestBed) {
     }
 }
 
+/// What `check` says to somebody with all rights: the exit code, and the output.
+async fn check(bed: &TestBed, arguments: &[&str]) -> (i32, String) {
+    let binary = testbed::built_binaries().unwrap().join("kthena-bridge");
+    let run = Command::new(binary)
+        .arg("check")
+        .args(arguments)
+        .env("KUBECONFIG", bed.kubeconfig())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(LIMIT, run).await.unwrap().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    // Without a code, a signal ended it.
+    let code = output.status.code().ok_or(output.status).unwrap();
+    (code, text(output.stdout) + &text(output.stderr))
+}
+
 /// `helm test` passes, and fails while the Role of one namespace lacks a right.
 async fn the_release_is_checked(bed: &TestBed, release: &Release<'_>, namespaces: &Namespaces<'_>) {
     let mut watched = namespaces.watched();
@@ -268,6 +285,26 @@ async fn the_release_is_checked(bed: &TestBed, release: &Release<'_>, namespaces
         assert!(log.contains(said), "{said}:\n{log}");
     }
 
+    let (code, text) = check(bed, &[]).await;
+    assert_eq!(code, 0, "{text}");
+    for said in [
+        "√ the operator is ready",
+        &format!("√ the operator has all rights that it needs in {watched}"),
+        &format!("√ endpoint pickers get all rights by Role {PICKERS_ROLE} in {watched}"),
+        &format!("{infra}/shared"),
+        "provider: istio}]",
+    ] {
+        assert!(text.contains(said), "{said}:\n{text}");
+    }
+    let config = json!({"namespaces": namespaces.watched()}).to_string();
+    let file = bed.dir().join("namespaced.config.yaml");
+    std::fs::write(&file, config).unwrap();
+    let pre = ["--pre", "--config", file.to_str().unwrap()];
+    let (code, text) = check(bed, &pre).await;
+    assert_eq!(code, 0, "{text}");
+    let may = "√ you may create what an installation creates";
+    assert!(text.contains(may), "{text}");
+
     let second = namespaces.second.name();
     let roles: Api<Role> = Api::namespaced(bed.client().unwrap(), second);
     let whole = roles.get(OPERATOR).await.unwrap();
@@ -290,11 +327,13 @@ async fn the_release_is_checked(bed: &TestBed, release: &Release<'_>, namespaces
             Err(format!("{passed:?}\n{log}"))
         }
     });
-    let told = told.await;
+    let (told, (code, text)) = (told.await, check(bed, &[]).await);
     let mut restored = whole;
     restored.metadata.resource_version = cut.metadata.resource_version;
     roles.replace(OPERATOR, &params, &restored).await.unwrap();
     let log = told.unwrap();
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains(&said), "{text}");
     let of_team = format!(
         "√ the operator has all rights that it needs in {}\n",
         namespaces.team.name()
