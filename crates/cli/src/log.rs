@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anstream::{AutoStream, ColorChoice};
 use clap::ValueEnum;
 use kthena_bridge_core::{Config, config};
 use tokio::sync::watch;
@@ -31,13 +32,18 @@ impl From<config::LogFormat> for LogFormat {
 /// What is logged, which may change.
 pub(crate) type Filter = reload::Handle<EnvFilter, Registry>;
 
-/// Begins to log to standard error.
+/// Begins to log to standard error; with colours on a terminal where NO_COLOR is not set.
+/// <https://no-color.org>
 ///
 /// # Errors
 /// When `level` is no level, and no list of target=level.
 pub(crate) fn start(level: &str, format: LogFormat) -> Result<Filter, ParseError> {
     let (filter, handle) = reload::Layer::new(EnvFilter::try_new(level)?);
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    // By itself, the layer colours what goes to a file or a container's log, too.
+    let coloured = AutoStream::choice(&std::io::stderr()) != ColorChoice::Never;
+    let lines = fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(coloured);
     let lines = match format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().boxed(),

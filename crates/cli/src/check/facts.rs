@@ -20,7 +20,7 @@ use kthena_bridge_api::gateway::{Gateway, GatewayClass};
 use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::Config;
 use kube::api::{ListParams, PostParams};
-use kube::core::ObjectMeta;
+use kube::core::{NamespaceResourceScope, ObjectMeta};
 use kube::{Api, Client, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
@@ -49,12 +49,12 @@ pub(crate) type Known<T> = Result<T, Unknown>;
 pub(crate) struct Workload {
     pub(crate) namespace: String,
     pub(crate) name: String,
-    /// The ServiceAccount of its pods.
-    pub(crate) account: String,
     /// The images of its containers.
     pub(crate) images: Vec<String>,
     /// What is set in the environment of its containers.
     pub(crate) environment: BTreeMap<String, String>,
+    /// The ServiceAccount of its pods.
+    pub(crate) account: String,
     pub(crate) wanted: i32,
     pub(crate) ready: i32,
 }
@@ -65,29 +65,34 @@ pub(crate) type Served = BTreeMap<(String, String), BTreeSet<String>>;
 /// The metadata of the CRDs, by the CRD's name.
 pub(crate) type Definitions = BTreeMap<String, ObjectMeta>;
 
+/// By namespace, what is known of each that the operator watches; of all together when the name is empty.
+pub(crate) type PerNamespace<T> = BTreeMap<String, Known<T>>;
+
 /// What the operator may do, and how that is known.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Rights {
     /// It asks for itself.
     Own(Vec<PolicyRule>),
-    /// The role of its name has these, and is bound to its ServiceAccount, or not.
+    /// Its role has these, and is bound to its ServiceAccount, or not.
     Role { rules: Vec<PolicyRule>, bound: bool },
     /// There is no role of its name.
     NoRole,
 }
-
-/// Where a role is: in the namespace of this name, or in the cluster.
-pub(crate) type Place = Option<String>;
 
 /// All that is known.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
     /// The API server's version.
     pub(crate) kubernetes: String,
+    /// The operator's configuration; before it is installed, the one that is meant for it.
+    pub(crate) config: Known<Config>,
     pub(crate) served: Known<Served>,
     pub(crate) definitions: Known<Definitions>,
     pub(crate) classes: Known<Vec<GatewayClass>>,
+    /// Those of the namespaces that the operator watches.
     pub(crate) gateways: Known<Vec<Gateway>>,
+    /// Those of other namespaces that its configuration names, by namespace and name.
+    pub(crate) elsewhere: BTreeMap<(String, String), Known<Option<Gateway>>>,
     pub(crate) kthena: Known<Vec<Workload>>,
     pub(crate) istiod: Known<Vec<Workload>>,
     /// What a user who installs the operator may not create; only before it is installed.
@@ -100,11 +105,8 @@ pub(crate) struct Facts {
 #[derive(Clone, Debug)]
 pub(crate) struct Installed {
     pub(crate) operators: Known<Vec<Workload>>,
-    pub(crate) config: Known<Config>,
-    /// In each namespace that it watches.
-    pub(crate) rights: Known<Vec<(Place, Rights)>>,
-    /// The role of the endpoint pickers, likewise.
-    pub(crate) picker_roles: Known<Vec<(Place, Option<Vec<PolicyRule>>)>>,
+    pub(crate) rights: PerNamespace<Rights>,
+    pub(crate) picker_role: PerNamespace<Option<Vec<PolicyRule>>>,
     pub(crate) pickers: Known<Vec<Workload>>,
     pub(crate) models: Known<Vec<ModelBooster>>,
 }
@@ -117,11 +119,13 @@ pub(crate) enum Error {
 }
 
 impl Facts {
-    /// Reads everything; `pre` leaves out what the operator brings.
+    /// Reads everything; `pre` leaves out what the operator brings. The configuration is that of the operator
+    /// in the cluster where none is given.
     pub(crate) async fn read(
         client: &Client,
         operator_namespace: &str,
         pre: bool,
+        config: Option<Config>,
     ) -> Result<Self, Error> {
         let version = match tokio::time::timeout(LIMIT, client.apiserver_version()).await {
             Ok(Ok(version)) => version,
@@ -133,84 +137,144 @@ impl Facts {
                 )));
             }
         };
+        let operators = if pre {
+            Ok(Vec::new())
+        } else {
+            operators(client, operator_namespace).await
+        };
+        let operator = operators.as_deref().unwrap_or_default();
+        let operator = operator
+            .iter()
+            .find(|o| o.namespace == operator_namespace)
+            .or(operator.first())
+            .cloned();
+        let namespace = operator
+            .as_ref()
+            .map_or(operator_namespace, |o| o.namespace.as_str());
+        let config = match config {
+            Some(config) => Ok(config),
+            None if pre => Ok(Config::default()),
+            None => config_of(client, namespace).await,
+        };
+        let default = Config::default();
+        let assumed = config.as_ref().unwrap_or(&default);
+        let scopes = scopes(assumed);
         let installed = async {
             if pre {
-                None
-            } else {
-                Some(Box::pin(Installed::read(client, operator_namespace)).await)
+                return None;
             }
+            let pickers = format!("{LABEL_MANAGED_BY}={MANAGED_BY}");
+            let account = operator.as_ref().map(|o| o.account.as_str());
+            let role = assumed.endpoint_picker.cluster_role.as_str();
+            let (rights, picker_role, pickers, models) = tokio::join!(
+                rights(client, namespace, account, &scopes),
+                picker_roles(client, role, &scopes),
+                workloads(client, &scopes, &pickers),
+                list(in_scopes(client, &scopes), ListParams::default()),
+            );
+            Some(Installed {
+                operators,
+                rights,
+                picker_role,
+                pickers,
+                models,
+            })
         };
-        let (served, definitions, classes, gateways, kthena, istiod, may_not_create, installed) = tokio::join!(
+        let everywhere = [String::new()];
+        let (served, definitions, classes, gateways, elsewhere, kthena, istiod) = tokio::join!(
             served(client),
             definitions(client),
-            list(client, ListParams::default()),
-            list(client, ListParams::default()),
+            list(vec![Api::all(client.clone())], ListParams::default()),
+            list(in_scopes(client, &scopes), ListParams::default()),
+            elsewhere(client, assumed),
             workloads(
                 client,
+                &everywhere,
                 "app.kubernetes.io/component=kthena-controller-manager"
             ),
-            workloads(client, "app=istiod"),
-            may_not_create(client, operator_namespace, pre),
-            installed,
+            workloads(client, &everywhere, "app=istiod"),
+        );
+        let (may_not_create, installed) = tokio::join!(
+            may_not_create(client, operator_namespace, &scopes, pre),
+            Box::pin(installed),
         );
         Ok(Self {
             kubernetes: version.git_version,
+            config,
             served,
             definitions,
             classes,
             gateways,
+            elsewhere,
             kthena,
             istiod,
             may_not_create,
             installed,
         })
     }
+
+    /// Whether the operator is confined to some namespaces.
+    pub(crate) fn is_confined(&self) -> bool {
+        self.config
+            .as_ref()
+            .is_ok_and(|config| !config.namespaces.is_empty())
+    }
 }
 
-impl Installed {
-    async fn read(client: &Client, operator_namespace: &str) -> Self {
-        let operator = async {
-            let everywhere = workloads(client, "app.kubernetes.io/name=kthena-bridge").await;
-            let mut operators = match everywhere {
-                Ok(operators) => Ok(operators),
-                Err(_) => workload(client, operator_namespace, config::NAME).await,
-            };
-            if let Ok(operators) = &mut operators {
-                operators.retain(|o| o.name == config::NAME);
-            }
-            let (namespace, account) = match operators.as_deref() {
-                Ok([first, ..]) => (first.namespace.as_str(), first.account.as_str()),
-                _ => (operator_namespace, config::NAME),
-            };
-            let config = config_of(client, namespace).await;
-            let default = Config::default();
-            let known = config.as_ref().unwrap_or(&default);
-            let places: Vec<Place> = match known.namespaces.as_slice() {
-                [] => vec![None],
-                some => some.iter().map(|n| Some(n.as_str().to_owned())).collect(),
-            };
-            let name = known.endpoint_picker.cluster_role.as_str();
-            let (rights, picker_roles) = tokio::join!(
-                rights(client, namespace, account, &places),
-                in_each(&places, async |place| role(client, place, name).await),
-            );
-            (operators, config, rights, picker_roles)
-        };
-        let pickers = format!("{LABEL_MANAGED_BY}={MANAGED_BY}");
-        let ((operators, config, rights, picker_roles), pickers, models) = tokio::join!(
-            operator,
-            workloads(client, &pickers),
-            list(client, ListParams::default()),
-        );
-        Self {
-            operators,
-            config,
-            rights,
-            picker_roles,
-            pickers,
-            models,
-        }
+/// The namespaces that the operator watches; an empty name is all of them.
+fn scopes(config: &Config) -> Vec<String> {
+    match config.namespaces.as_slice() {
+        [] => vec![String::new()],
+        namespaces => namespaces.iter().map(|n| n.as_str().to_owned()).collect(),
     }
+}
+
+fn in_scope<K>(client: &Client, scope: &str) -> Api<K>
+where
+    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    if scope.is_empty() {
+        Api::all(client.clone())
+    } else {
+        Api::namespaced(client.clone(), scope)
+    }
+}
+
+fn in_scopes<K>(client: &Client, scopes: &[String]) -> Vec<Api<K>>
+where
+    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    scopes.iter().map(|scope| in_scope(client, scope)).collect()
+}
+
+/// The operators of the cluster, or of the one namespace for those who may not see all.
+async fn operators(client: &Client, operator_namespace: &str) -> Known<Vec<Workload>> {
+    let everywhere = [String::new()];
+    let labels = format!("app.kubernetes.io/name={}", config::NAME);
+    let mut operators = match workloads(client, &everywhere, &labels).await {
+        Ok(operators) => operators,
+        Err(_) => workload(client, operator_namespace, config::NAME).await?,
+    };
+    operators.retain(|o| o.name == config::NAME);
+    Ok(operators)
+}
+
+/// The Gateways that the configuration names, of namespaces that the operator does not watch.
+async fn elsewhere(
+    client: &Client,
+    config: &Config,
+) -> BTreeMap<(String, String), Known<Option<Gateway>>> {
+    let watched = &config.namespaces;
+    let named = config.gateways.iter();
+    let elsewhere =
+        named.filter(|named| !watched.is_empty() && !watched.contains(&named.namespace));
+    let read = elsewhere.map(async |named| {
+        let (namespace, name) = (named.namespace.as_str(), named.name.as_str());
+        let api: Api<Gateway> = Api::namespaced(client.clone(), namespace);
+        let found = answer(api.get_opt(name)).await;
+        ((namespace.to_owned(), name.to_owned()), found)
+    });
+    join_all(read).await.into_iter().collect()
 }
 
 impl From<&kube::Error> for Unknown {
@@ -248,26 +312,27 @@ async fn config_of(client: &Client, namespace: &str) -> Known<Config> {
     config::parse(file, &text).map_err(|e| Unknown::Wrong(e.to_string()))
 }
 
-/// The objects of a kind in all namespaces; none where the kind is not installed, which is told by its own
-/// check.
-async fn list<K>(client: &Client, params: ListParams) -> Known<Vec<K>>
+/// The objects of a kind; none where the kind is not installed, which is told by its own check.
+async fn list<K>(apis: Vec<Api<K>>, params: ListParams) -> Known<Vec<K>>
 where
     K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
-    let api: Api<K> = Api::all(client.clone());
-    answer(async {
-        match api.list(&params).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
-            list => list.map(|list| list.items),
-        }
-    })
-    .await
+    let lists = apis.iter().map(|api| {
+        answer(async {
+            match api.list(&params).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+                list => list.map(|list| list.items),
+            }
+        })
+    });
+    let lists: Known<Vec<Vec<K>>> = join_all(lists).await.into_iter().collect();
+    Ok(lists?.into_iter().flatten().collect())
 }
 
-/// The Deployments with a label, in all namespaces.
-async fn workloads(client: &Client, labels: &str) -> Known<Vec<Workload>> {
+/// The Deployments with a label.
+async fn workloads(client: &Client, scopes: &[String], labels: &str) -> Known<Vec<Workload>> {
     let params = ListParams::default().labels(labels);
-    let deployments: Vec<Deployment> = list(client, params).await?;
+    let deployments: Vec<Deployment> = list(in_scopes(client, scopes), params).await?;
     Ok(deployments.into_iter().map(Workload::of).collect())
 }
 
@@ -282,17 +347,19 @@ impl Workload {
         let (namespace, name) = (deployment.namespace(), deployment.name_any());
         let spec = deployment.spec.unwrap_or_default();
         let pod = spec.template.spec.unwrap_or_default();
-        let account = pod.service_account_name;
         let containers = pod.containers;
         let environment = containers.iter().flat_map(|c| c.env.iter().flatten());
         Self {
             namespace: namespace.unwrap_or_default(),
             name,
-            account: account.unwrap_or_else(|| "default".to_owned()),
             environment: environment
                 .filter_map(|variable| Some((variable.name.clone(), variable.value.clone()?)))
                 .collect(),
             images: containers.into_iter().filter_map(|c| c.image).collect(),
+            // <https://kubernetes.io/docs/tasks/configure-pod-container/configure-service-account/>
+            account: pod
+                .service_account_name
+                .unwrap_or_else(|| "default".to_owned()),
             wanted: spec.replicas.unwrap_or(1),
             ready: deployment
                 .status
@@ -328,87 +395,86 @@ async fn definitions(client: &Client) -> Known<Definitions> {
         .collect())
 }
 
-/// The same of each place.
-async fn in_each<T>(
-    places: &[Place],
-    read: impl AsyncFn(Option<&str>) -> Known<T>,
-) -> Known<Vec<(Place, T)>> {
-    let all = join_all(places.iter().map(|place| read(place.as_deref()))).await;
-    let each = places.iter().zip(all);
-    each.map(|(place, read)| Ok((place.clone(), read?)))
-        .collect()
-}
-
-/// The rules of a role; nothing where there is none.
-async fn role(client: &Client, place: Option<&str>, name: &str) -> Known<Option<Vec<PolicyRule>>> {
-    let rules = match place {
-        None => {
-            let api: Api<ClusterRole> = Api::all(client.clone());
-            answer(api.get_opt(name)).await?.map(|role| role.rules)
-        }
-        Some(namespace) => {
-            let api: Api<Role> = Api::namespaced(client.clone(), namespace);
-            answer(api.get_opt(name)).await?.map(|role| role.rules)
-        }
+/// The rules of a role: of a ClusterRole where all namespaces are watched.
+async fn role(client: &Client, scope: &str, name: &str) -> Known<Option<Vec<PolicyRule>>> {
+    let rules = if scope.is_empty() {
+        let api: Api<ClusterRole> = Api::all(client.clone());
+        answer(api.get_opt(name)).await?.map(|role| role.rules)
+    } else {
+        let api: Api<Role> = Api::namespaced(client.clone(), scope);
+        answer(api.get_opt(name)).await?.map(|role| role.rules)
     };
     Ok(rules.map(Option::unwrap_or_default))
 }
 
-/// What the operator's binding binds to whom; nothing where there is none.
-async fn binding(client: &Client, place: Option<&str>) -> Known<Option<(RoleRef, Vec<Subject>)>> {
-    let found = match place {
-        None => {
-            let api: Api<ClusterRoleBinding> = Api::all(client.clone());
-            let found = answer(api.get_opt(config::NAME)).await?;
-            found.map(|binding| (binding.role_ref, binding.subjects))
-        }
-        Some(namespace) => {
-            let api: Api<RoleBinding> = Api::namespaced(client.clone(), namespace);
-            let found = answer(api.get_opt(config::NAME)).await?;
-            found.map(|binding| (binding.role_ref, binding.subjects))
-        }
+/// The role and the subjects of a binding: of a ClusterRoleBinding where all namespaces are watched.
+async fn binding(
+    client: &Client,
+    scope: &str,
+    name: &str,
+) -> Known<Option<(RoleRef, Vec<Subject>)>> {
+    let binding = if scope.is_empty() {
+        let api: Api<ClusterRoleBinding> = Api::all(client.clone());
+        answer(api.get_opt(name))
+            .await?
+            .map(|binding| (binding.role_ref, binding.subjects))
+    } else {
+        let api: Api<RoleBinding> = Api::namespaced(client.clone(), scope);
+        answer(api.get_opt(name))
+            .await?
+            .map(|binding| (binding.role_ref, binding.subjects))
     };
-    Ok(found.map(|(role, subjects)| (role, subjects.unwrap_or_default())))
+    Ok(binding.map(|(role, subjects)| (role, subjects.unwrap_or_default())))
+}
+
+async fn picker_roles(
+    client: &Client,
+    name: &str,
+    scopes: &[String],
+) -> PerNamespace<Option<Vec<PolicyRule>>> {
+    let roles = scopes
+        .iter()
+        .map(async |scope| (scope.clone(), role(client, scope, name).await));
+    join_all(roles).await.into_iter().collect()
 }
 
 /// What the operator may do. When the caller is the operator, it asks for itself, which everybody may.
 async fn rights(
     client: &Client,
     namespace: &str,
-    account: &str,
-    places: &[Place],
-) -> Known<Vec<(Place, Rights)>> {
+    account: Option<&str>,
+    scopes: &[String],
+) -> PerNamespace<Rights> {
+    let itself = is_operator(client, namespace, account).await;
+    let account = account.unwrap_or(config::NAME);
+    let rights = scopes.iter().map(async |scope| {
+        let rights = if itself {
+            // A ClusterRole's rules are those of every namespace, too.
+            let asked = if scope.is_empty() { namespace } else { scope };
+            own_rights(client, asked).await
+        } else {
+            granted(client, scope, namespace, account).await
+        };
+        (scope.clone(), rights)
+    });
+    join_all(rights).await.into_iter().collect()
+}
+
+/// Whether the caller is the operator: its ServiceAccount, or any of its namespace for those who may not see
+/// which one it has.
+async fn is_operator(client: &Client, namespace: &str, account: Option<&str>) -> bool {
     let who: Api<SelfSubjectReview> = Api::all(client.clone());
     let caller = answer(who.create(&PostParams::default(), &SelfSubjectReview::default())).await;
     let caller = caller
         .ok()
-        .and_then(|review| review.status?.user_info?.username);
-    let operator = format!("system:serviceaccount:{namespace}:{account}");
-    if caller.is_some_and(|name| name == operator) {
-        let own = async |place: Option<&str>| own(client, place.unwrap_or(namespace)).await;
-        return in_each(places, own).await;
-    }
-    in_each(places, async |place| {
-        let (role, binding) =
-            tokio::join!(role(client, place, config::NAME), binding(client, place));
-        let (Some(rules), binding) = (role?, binding?) else {
-            return Ok(Rights::NoRole);
-        };
-        let bound = binding.is_some_and(|(role, subjects)| {
-            let is_operator = |subject: &Subject| {
-                subject.kind == "ServiceAccount"
-                    && subject.name == account
-                    && subject.namespace.as_deref() == Some(namespace)
-            };
-            role.name == config::NAME && subjects.iter().any(is_operator)
-        });
-        Ok(Rights::Role { rules, bound })
-    })
-    .await
+        .and_then(|review| review.status?.user_info?.username)
+        .unwrap_or_default();
+    // <https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/>
+    let own = caller.strip_prefix(&format!("system:serviceaccount:{namespace}:"));
+    own.is_some_and(|name| account.is_none_or(|account| account == name))
 }
 
-/// What the caller may do in a namespace.
-async fn own(client: &Client, namespace: &str) -> Known<Rights> {
+async fn own_rights(client: &Client, namespace: &str) -> Known<Rights> {
     let reviews: Api<SelfSubjectRulesReview> = Api::all(client.clone());
     let review = SelfSubjectRulesReview {
         spec: SelfSubjectRulesReviewSpec {
@@ -416,9 +482,11 @@ async fn own(client: &Client, namespace: &str) -> Known<Rights> {
         },
         ..SelfSubjectRulesReview::default()
     };
-    let review = answer(reviews.create(&PostParams::default(), &review)).await?;
-    let rules = review.status.unwrap_or_default().resource_rules.into_iter();
-    let rules = rules.map(|rule| PolicyRule {
+    let status = answer(reviews.create(&PostParams::default(), &review))
+        .await?
+        .status
+        .unwrap_or_default();
+    let rules = status.resource_rules.into_iter().map(|rule| PolicyRule {
         api_groups: rule.api_groups,
         resources: rule.resources,
         resource_names: rule.resource_names,
@@ -428,29 +496,75 @@ async fn own(client: &Client, namespace: &str) -> Known<Rights> {
     Ok(Rights::Own(rules.collect()))
 }
 
-/// What an installation creates: the kinds of `config/`.
-const INSTALLED: [(&str, &str); 7] = [
-    ("", "namespaces"),
+/// What the operator's role says.
+async fn granted(client: &Client, scope: &str, namespace: &str, account: &str) -> Known<Rights> {
+    let (rules, binding) = tokio::join!(
+        role(client, scope, config::NAME),
+        binding(client, scope, config::NAME),
+    );
+    let (Some(rules), binding) = (rules?, binding?) else {
+        return Ok(Rights::NoRole);
+    };
+    let bound = binding.is_some_and(|(role, subjects)| {
+        let to_operator = subjects.iter().any(|subject| {
+            subject.kind == "ServiceAccount"
+                && subject.name == account
+                && subject.namespace.as_deref() == Some(namespace)
+        });
+        let kind = if scope.is_empty() {
+            "ClusterRole"
+        } else {
+            "Role"
+        };
+        to_operator && role.kind == kind && role.name == config::NAME
+    });
+    Ok(Rights::Role { rules, bound })
+}
+
+/// What an installation creates in the operator's namespace.
+const INSTALLED: [(&str, &str); 4] = [
     ("", "serviceaccounts"),
-    ("rbac.authorization.k8s.io", "clusterroles"),
-    ("rbac.authorization.k8s.io", "clusterrolebindings"),
     ("", "configmaps"),
     ("apps", "deployments"),
     ("", "services"),
 ];
+/// What it creates beside them: the kinds of `config/`.
+const OF_CLUSTER: [(&str, &str); 3] = [
+    ("", "namespaces"),
+    ("rbac.authorization.k8s.io", "clusterroles"),
+    ("rbac.authorization.k8s.io", "clusterrolebindings"),
+];
+/// What it creates instead, in each namespace that the operator is confined to.
+const OF_NAMESPACE: [(&str, &str); 2] = [
+    ("rbac.authorization.k8s.io", "roles"),
+    ("rbac.authorization.k8s.io", "rolebindings"),
+];
 
-async fn may_not_create(client: &Client, namespace: &str, pre: bool) -> Known<Vec<String>> {
+async fn may_not_create(
+    client: &Client,
+    namespace: &str,
+    scopes: &[String],
+    pre: bool,
+) -> Known<Vec<String>> {
     if !pre {
         return Ok(Vec::new());
     }
     let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
-    let asked = INSTALLED.map(async |(group, resource)| {
-        let cluster_wide = resource == "namespaces" || resource.starts_with("cluster");
+    let mut needed: Vec<(&str, (&str, &str))> = Vec::new();
+    for scope in scopes {
+        if scope.is_empty() {
+            needed.extend(OF_CLUSTER.map(|kind| ("", kind)));
+        } else {
+            needed.extend(OF_NAMESPACE.map(|kind| (scope.as_str(), kind)));
+        }
+    }
+    needed.extend(INSTALLED.map(|kind| (namespace, kind)));
+    let asked = needed.into_iter().map(async |(within, (group, resource))| {
         let review = SelfSubjectAccessReview {
             spec: SelfSubjectAccessReviewSpec {
                 resource_attributes: Some(ResourceAttributes {
                     group: Some(group.to_owned()),
-                    namespace: (!cluster_wide).then(|| namespace.to_owned()),
+                    namespace: (!within.is_empty()).then(|| within.to_owned()),
                     resource: Some(resource.to_owned()),
                     verb: Some("create".to_owned()),
                     ..ResourceAttributes::default()
@@ -461,7 +575,10 @@ async fn may_not_create(client: &Client, namespace: &str, pre: bool) -> Known<Ve
         };
         let review = answer(reviews.create(&PostParams::default(), &review)).await?;
         let allowed = review.status.is_some_and(|status| status.allowed);
-        Ok((!allowed).then(|| resource.to_owned()))
+        Ok((!allowed).then(|| match within {
+            "" => resource.to_owned(),
+            within => format!("{resource} in {within}"),
+        }))
     });
     let refused: Result<Vec<Option<String>>, Unknown> = join_all(asked).await.into_iter().collect();
     Ok(refused?.into_iter().flatten().collect())

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kthena_bridge_api::gateway::Gateway;
+use kthena_bridge_api::gateway::{Gateway, GatewayClass};
 use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::Exposure;
 use kthena_bridge_core::provider::{self, Provider};
 use kube::ResourceExt as _;
 
-use super::facts::{Facts, Workload};
+use super::facts::{Facts, Unknown, Workload};
 use super::kubernetes::is_served;
 use super::report::{Category, Check, Subject};
 use super::version::Version;
@@ -18,11 +18,20 @@ use super::{names, unknown};
 /// What makes istiod route to InferencePools.
 const ISTIO_FLAG: &str = "ENABLE_GATEWAY_API_INFERENCE_EXTENSION";
 
-/// A Gateway with its implementation; none where its class does not exist.
+/// A Gateway with its implementation.
 struct Known<'a> {
-    called: String,
-    gateway: &'a Gateway,
+    namespace: &'a str,
+    name: &'a str,
+    /// Why it is not known what it says.
+    gateway: Result<&'a Gateway, &'a Unknown>,
+    /// Nothing where its class does not exist.
     provider: Option<&'static Provider>,
+}
+
+impl Known<'_> {
+    fn called(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
 }
 
 pub(super) fn category(facts: &Facts) -> Category {
@@ -33,44 +42,71 @@ pub(super) fn category(facts: &Facts) -> Category {
 }
 
 fn checks(facts: &Facts) -> Vec<Check> {
+    let confined = facts.is_confined();
+    let mut checks = Vec::new();
     let gateways = match &facts.gateways {
-        Ok(gateways) => gateways,
-        Err(why) => return vec![unknown(Subject::Gateways, "Gateways", why)],
+        Ok(gateways) => gateways.as_slice(),
+        Err(why) => {
+            checks.push(unknown(Subject::Gateways, "Gateways", why));
+            &[]
+        }
     };
     let classes = match &facts.classes {
-        Ok(classes) => classes,
-        Err(why) => return vec![unknown(Subject::GatewayClass, "GatewayClasses", why)],
+        Ok(classes) => classes.as_slice(),
+        // A confined operator goes by its configuration.
+        Err(_) if confined => &[],
+        Err(why) if checks.is_empty() => {
+            return vec![unknown(Subject::GatewayClass, "GatewayClasses", why)];
+        }
+        Err(_) => return checks,
     };
-    if gateways.is_empty() {
+    if facts.gateways.is_ok() && gateways.is_empty() && facts.elsewhere.is_empty() {
+        let hint = "Models are exposed through one. Make one, with an HTTP or HTTPS listener that takes routes of the \
+             Models' namespaces.";
+        let elsewhere = if confined {
+            " One of a namespace that the operator does not watch stands in gateways of its configuration."
+        } else {
+            ""
+        };
         return vec![Check::warning(
             Subject::Gateways,
             "there is no Gateway",
-            "Models are exposed through one. Make one, with an HTTP or HTTPS listener that takes routes of the \
-             Models' namespaces.",
+            format!("{hint}{elsewhere}"),
         )];
     }
-    let known: Vec<Known<'_>> = gateways
-        .iter()
-        .map(|gateway| {
-            let class = classes
-                .iter()
-                .find(|c| c.name_any() == gateway.spec.gateway_class_name);
-            Known {
-                called: format!(
-                    "{}/{}",
-                    gateway.namespace().unwrap_or_default(),
-                    gateway.name_any()
-                ),
-                gateway,
-                provider: class.map(|c| Provider::of_controller(&c.spec.controller_name)),
+    let used = used(facts);
+    let mut known = Vec::new();
+    for gateway in gateways {
+        let one = of_cluster(facts, classes, gateway);
+        if confined && configured(facts, one.namespace, one.name).is_none() {
+            checks.push(not_configured(&one, &used));
+        } else {
+            checks.extend(contradiction(facts, &one, classes));
+            known.push(one);
+        }
+    }
+    for ((namespace, name), found) in &facts.elsewhere {
+        let gateway = match found {
+            Ok(Some(gateway)) => Ok(gateway),
+            Ok(None) => {
+                checks.push(missing(namespace, name, &used));
+                continue;
             }
-        })
-        .collect();
-    let mut checks = Vec::new();
-    let classless: Vec<&str> = known
+            Err(why) => Err(why),
+        };
+        let one = Known {
+            namespace,
+            name,
+            gateway,
+            provider: configured(facts, namespace, name),
+        };
+        checks.extend(contradiction(facts, &one, classes));
+        known.push(one);
+    }
+    let classless: Vec<String> = known
         .iter()
         .filter(|k| k.provider.is_none())
-        .map(|k| &*k.called)
+        .map(Known::called)
         .collect();
     if !classless.is_empty() {
         checks.push(Check::warning(
@@ -89,9 +125,95 @@ fn checks(facts: &Facts) -> Vec<Check> {
         }
     }
     for (provider, gateways) in by_provider.values() {
-        of_provider(&mut checks, facts, provider, gateways);
+        of_provider(&mut checks, facts, provider, gateways, &used);
     }
     checks
+}
+
+/// A Gateway with what the operator goes by: its configuration, else the GatewayClass.
+fn of_cluster<'a>(facts: &Facts, classes: &[GatewayClass], gateway: &'a Gateway) -> Known<'a> {
+    let namespace = gateway.metadata.namespace.as_deref().unwrap_or_default();
+    let name = gateway.metadata.name.as_deref().unwrap_or_default();
+    let configured = configured(facts, namespace, name);
+    Known {
+        namespace,
+        name,
+        gateway: Ok(gateway),
+        provider: configured.or_else(|| of_class(classes, gateway)),
+    }
+}
+
+/// The implementation that the operator's configuration says.
+fn configured(facts: &Facts, namespace: &str, name: &str) -> Option<&'static Provider> {
+    let gateways = &facts.config.as_ref().ok()?.gateways;
+    let found = gateways
+        .iter()
+        .find(|g| g.namespace.as_str() == namespace && g.name.as_str() == name)?;
+    Some(found.provider.provider())
+}
+
+fn of_class(classes: &[GatewayClass], gateway: &Gateway) -> Option<&'static Provider> {
+    let class = classes
+        .iter()
+        .find(|c| c.name_any() == gateway.spec.gateway_class_name)?;
+    Some(Provider::of_controller(&class.spec.controller_name))
+}
+
+/// It does harm to Models on a Gateway, and none to others.
+fn harm(
+    used: &BTreeSet<String>,
+    subject: Subject,
+    known: &str,
+    said: String,
+    hint: String,
+) -> Check {
+    if used.contains(known) {
+        Check::failed(subject, said, hint)
+    } else {
+        Check::warning(subject, said, hint)
+    }
+}
+
+/// A confined operator may not read the GatewayClass.
+fn not_configured(one: &Known<'_>, used: &BTreeSet<String>) -> Check {
+    let called = one.called();
+    let provider = one.provider.map_or("...", |provider| provider.name);
+    let hint = format!(
+        "The operator may not read its GatewayClass, so that a Model on it is not accepted. Add it \
+         with its provider:\n\
+         gateways: [{{namespace: {}, name: {}, provider: {provider}}}]",
+        one.namespace, one.name
+    );
+    let said = format!("Gateway {called} is not among gateways in the operator's configuration");
+    harm(used, Subject::GatewayConfigured, &called, said, hint)
+}
+
+/// The operator takes a Gateway for there that it cannot see.
+fn missing(namespace: &str, name: &str, used: &BTreeSet<String>) -> Check {
+    let called = format!("{namespace}/{name}");
+    let said = format!(
+        "Gateway {called} does not exist, and is among gateways in the operator's configuration"
+    );
+    let hint = "A Model on it is not served. Create it, or take it out there.".to_owned();
+    harm(used, Subject::GatewayConfigured, &called, said, hint)
+}
+
+/// Where the configuration says another implementation than the GatewayClass.
+fn contradiction(facts: &Facts, one: &Known<'_>, classes: &[GatewayClass]) -> Option<Check> {
+    let configured = configured(facts, one.namespace, one.name)?;
+    let by_class = of_class(classes, one.gateway.ok()?)?;
+    if by_class == configured || *by_class == provider::GENERIC {
+        return None;
+    }
+    let called = one.called();
+    Some(Check::warning(
+        Subject::GatewayConfigured,
+        format!(
+            "Gateway {called} is {}'s by its GatewayClass, and {}'s by the operator's configuration",
+            by_class.name, configured.name
+        ),
+        "The operator goes by its configuration, and makes what that implementation needs. Mend gateways there.",
+    ))
 }
 
 /// All checks of the Gateways of one implementation.
@@ -100,8 +222,9 @@ fn of_provider(
     facts: &Facts,
     provider: &'static Provider,
     gateways: &[&Known<'_>],
+    used: &BTreeSet<String>,
 ) {
-    programmed(checks, provider, gateways, &used(facts));
+    programmed(checks, provider, gateways, used);
     for kind in provider.objects {
         let resource = kind.api_resource();
         if facts.served.is_ok()
@@ -123,7 +246,7 @@ fn of_provider(
         }
     }
     if let Some(note) = provider.note {
-        let all: Vec<&str> = gateways.iter().map(|g| &*g.called).collect();
+        let all: Vec<String> = gateways.iter().map(|g| g.called()).collect();
         checks.push(Check::warning(
             Subject::GatewayLimits,
             format!("{} has limits: {}", provider.name, names(&all)),
@@ -142,13 +265,22 @@ fn programmed(
     gateways: &[&Known<'_>],
     used: &BTreeSet<String>,
 ) {
-    let mut fine = Vec::new();
+    let (mut fine, mut hidden, mut cause) = (Vec::new(), Vec::new(), None);
     for known in gateways {
-        let class = &known.gateway.spec.gateway_class_name;
+        let called = known.called();
+        let gateway = match known.gateway {
+            Ok(gateway) => gateway,
+            Err(why) => {
+                hidden.push(called);
+                cause = cause.or(Some(why));
+                continue;
+            }
+        };
+        let class = &gateway.spec.gateway_class_name;
         if let Some(served) = provider.class.filter(|served| served != class) {
             checks.push(Check::failed(
                 Subject::GatewayClass,
-                format!("Gateway {} is of the class {class}", known.called),
+                format!("Gateway {called} is of the class {class}"),
                 format!(
                     "{} serves the class {served} only. Name that one in the Gateway.",
                     provider.name
@@ -156,32 +288,27 @@ fn programmed(
             ));
             continue;
         }
-        let listeners = &known.gateway.spec.listeners;
+        let listeners = &gateway.spec.listeners;
         if !listeners
             .iter()
             .any(|l| matches!(l.protocol.as_str(), "HTTP" | "HTTPS"))
         {
             checks.push(Check::warning(
                 Subject::GatewayProgrammed,
-                format!("Gateway {} has no HTTP or HTTPS listener", known.called),
+                format!("Gateway {called} has no HTTP or HTTPS listener"),
                 "Models cannot be exposed on it.",
             ));
             continue;
         }
-        match not_programmed(known.gateway).filter(|_| provider.reports) {
-            None => fine.push(&*known.called),
+        match not_programmed(gateway).filter(|_| provider.reports) {
+            None => fine.push(called),
             Some(why) => {
-                let said = format!("Gateway {} is not programmed: {why}", known.called);
+                let said = format!("Gateway {called} is not programmed: {why}");
                 let hint = format!(
                     "A Model on it is not served.\nkubectl -n {} describe gateway {}",
-                    known.gateway.namespace().unwrap_or_default(),
-                    known.gateway.name_any()
+                    known.namespace, known.name
                 );
-                checks.push(if used.contains(&known.called) {
-                    Check::failed(Subject::GatewayProgrammed, said, hint)
-                } else {
-                    Check::warning(Subject::GatewayProgrammed, said, hint)
-                });
+                checks.push(harm(used, Subject::GatewayProgrammed, &called, said, hint));
             }
         }
     }
@@ -196,6 +323,14 @@ fn programmed(
             format!("Gateways of {}, {are}: {}", provider.name, names(&fine)),
         ));
     }
+    if let Some(why) = cause {
+        let what = format!(
+            "whether Gateways of {} are programmed: {}",
+            provider.name,
+            names(&hidden)
+        );
+        checks.push(unknown(Subject::GatewayProgrammed, &what, why));
+    }
 }
 
 /// The Gateways that exposed Models ask for, as `namespace/name`.
@@ -203,7 +338,7 @@ fn used(facts: &Facts) -> BTreeSet<String> {
     let Some(installed) = &facts.installed else {
         return BTreeSet::new();
     };
-    let config = installed.config.clone().unwrap_or_default();
+    let config = facts.config.clone().unwrap_or_default();
     let gateways = |model: &ModelBooster| {
         let annotations = model.annotations();
         let namespace = model.namespace().unwrap_or_default();

@@ -12,9 +12,12 @@ mod report;
 mod rights;
 mod version;
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 
 use crate::cluster::{self, Access};
+use crate::config;
 use facts::{Facts, Unknown};
 use report::{Check, Report, Subject};
 
@@ -34,6 +37,9 @@ pub(crate) struct Arguments {
     /// The form of the report.
     #[arg(short, long, value_enum)]
     output: Option<Output>,
+    /// The operator's configuration file; else its ConfigMap in the cluster is read.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Where the operator is looked for by those who may not list Deployments of all namespaces, and where
     /// --pre assumes that it will be installed.
     #[arg(long, value_name = "NAME", default_value = crate::config::NAMESPACE, help_heading = "Cluster")]
@@ -52,6 +58,8 @@ enum Output {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error(transparent)]
     Cluster(#[from] cluster::Error),
     #[error(transparent)]
     Facts(#[from] facts::Error),
@@ -62,9 +70,11 @@ pub(crate) enum Error {
 /// Checks, and gives what is to be printed and whether nothing failed.
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn run(arguments: &Arguments) -> Result<(String, bool), Error> {
+    let path = arguments.config.as_deref();
+    let config = path.map(|path| config::read(Some(path))).transpose()?;
     let cluster = arguments.access.cluster().await?;
-    let namespace = &arguments.operator_namespace;
-    let facts = Box::pin(Facts::read(&cluster.client, namespace, arguments.pre)).await?;
+    let (namespace, pre) = (&arguments.operator_namespace, arguments.pre);
+    let facts = Box::pin(Facts::read(&cluster.client, namespace, pre, config)).await?;
     let report = judge(&facts);
     let text = match arguments.output {
         Some(Output::Json) => serde_json::to_string_pretty(&report.json())? + "\n",
@@ -82,7 +92,7 @@ fn judge(facts: &Facts) -> Report {
         gateways::category(facts),
     ];
     if let Some(installed) = &facts.installed {
-        categories.push(operator::category(installed));
+        categories.push(operator::category(facts, installed));
         categories.push(pickers::category(installed));
         categories.push(pickers::models(installed));
     }

@@ -2,15 +2,14 @@
 
 use kthena_bridge_core::Config;
 
-use super::facts::{Installed, Place, Rights, Workload};
+use super::facts::{Facts, Installed, PerNamespace, Rights, Workload};
 use super::report::{Category, Check, Subject};
 use super::version::{Version, base};
 use super::{names, pickers, rights, unknown};
-use crate::config;
 
 const OWN: &str = env!("CARGO_PKG_VERSION");
 
-pub(super) fn category(installed: &Installed) -> Category {
+pub(super) fn category(facts: &Facts, installed: &Installed) -> Category {
     let mut checks = Vec::new();
     match &installed.operators {
         Err(why) => checks.push(unknown(Subject::Operator, "the operator", why)),
@@ -28,15 +27,7 @@ pub(super) fn category(installed: &Installed) -> Category {
                 checks.push(ready(one));
                 checks.push(version(one));
             }
-            many => {
-                let all: Vec<String> =
-                    many.iter().map(|o| format!("{}/{}", o.namespace, o.name)).collect();
-                checks.push(Check::failed(
-                    Subject::Operator,
-                    format!("there are several operators: {}", names(&all)),
-                    "They write against each other. Remove all but one.",
-                ));
-            }
+            many => checks.push(several(many, facts.is_confined())),
         },
     }
     // Without an operator, it is of no use to tell what it lacks.
@@ -46,19 +37,16 @@ pub(super) fn category(installed: &Installed) -> Category {
             checks,
         };
     }
-    checks.push(match &installed.config {
+    checks.push(match &facts.config {
         Ok(_) => Check::ok(
             Subject::OperatorConfiguration,
             "its configuration is understood",
         ),
         Err(why) => unknown(Subject::OperatorConfiguration, "its configuration", why),
     });
-    checks.push(match &installed.rights {
-        Err(why) => unknown(Subject::OperatorRights, "its rights", why),
-        Ok(rights) => own_rights(rights, installed),
-    });
-    checks.push(picker_rights(installed));
-    if let Ok(config) = &installed.config {
+    checks.extend(own_rights(facts, installed));
+    checks.extend(picker_rights(facts, installed));
+    if let Ok(config) = &facts.config {
         checks.push(pickers::image(config.endpoint_picker.image()));
     }
     Category {
@@ -122,105 +110,165 @@ fn version(operator: &Workload) -> Check {
     }
 }
 
-/// The configuration, as far as it is known.
-fn configuration(installed: &Installed) -> Config {
-    installed.config.clone().unwrap_or_default()
+fn several(operators: &[Workload], confined: bool) -> Check {
+    let all: Vec<String> = operators
+        .iter()
+        .map(|o| format!("{}/{}", o.namespace, o.name))
+        .collect();
+    let said = format!("there are several operators: {}", names(&all));
+    if confined {
+        let hint = "That is all right as long as each is confined to namespaces of its own. Choose the one that is \
+             checked with --operator-namespace.";
+        return Check::warning(Subject::Operator, said, hint);
+    }
+    let hint = "They write against each other. Remove all but one.";
+    Check::failed(Subject::Operator, said, hint)
 }
 
-/// A role as it is called.
-fn called(place: &Place, name: &str) -> String {
-    match place {
-        None => format!("ClusterRole {name}"),
-        Some(namespace) => format!("Role {namespace}/{name}"),
+/// One check of each namespace in which something is wrong, one of those of which nothing is known, and one of
+/// those in which all is well.
+fn per_namespace<T>(
+    known: &PerNamespace<T>,
+    subject: Subject,
+    (what, fine): (&str, &str),
+    judge: impl Fn(&str, &T) -> Option<Check>,
+) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let (mut well, mut hidden, mut cause) = (Vec::new(), Vec::new(), None);
+    for (namespace, known) in known {
+        match known {
+            Ok(known) => match judge(namespace, known) {
+                None => well.push(namespace.as_str()),
+                Some(check) => checks.push(check),
+            },
+            Err(why) => {
+                hidden.push(namespace.as_str());
+                cause = cause.or(Some(why));
+            }
+        }
+    }
+    if !well.is_empty() {
+        checks.push(Check::ok(subject, format!("{fine}{}", within(&well))));
+    }
+    if let Some(why) = cause {
+        let what = format!("{what}{}", within(&hidden));
+        checks.push(unknown(subject, &what, why));
+    }
+    checks
+}
+
+/// Nothing of the cluster, which has the empty name.
+fn within(namespaces: &[&str]) -> String {
+    match namespaces {
+        [] | [""] => String::new(),
+        namespaces => format!(" in {}", names(namespaces)),
     }
 }
 
-fn own_rights(granted: &[(Place, Rights)], installed: &Installed) -> Check {
+/// What to do about a role that is missing, or lacks something.
+fn apply(namespace: &str, files: &[&str]) -> String {
+    if namespace.is_empty() {
+        let files: Vec<String> = files.iter().map(|f| format!("-f config/{f}")).collect();
+        return format!(
+            "In a checkout of its version:\nkubectl apply {}",
+            files.join(" ")
+        );
+    }
+    format!(
+        "The chart of its version makes what it needs in the namespaces of the value watchNamespaces: see that \
+         {namespace} is one of them, and upgrade the release."
+    )
+}
+
+fn own_rights(facts: &Facts, installed: &Installed) -> Vec<Check> {
     let subject = Subject::OperatorRights;
-    let needed = rights::of_operator(&configuration(installed));
-    for (place, rights) in granted {
-        let role = called(place, config::NAME);
-        let apply = match place {
-            None => {
-                "In a checkout of its version:\n\
-                     kubectl apply -f config/cluster-role.yaml -f config/cluster-role-binding.yaml"
-            }
-            Some(_) => {
-                "The chart of its version makes it for each of watchNamespaces: helm upgrade"
-            }
-        };
-        let rules = match rights {
-            Rights::NoRole => {
-                return Check::failed(
-                    subject,
-                    format!("there is no {role}"),
-                    format!("The operator can do nothing there. {apply}"),
-                );
-            }
-            Rights::Role { bound: false, .. } => {
-                return Check::failed(
-                    subject,
-                    format!(
-                        "no binding called {} binds the operator to {role}",
-                        config::NAME
-                    ),
-                    format!("The operator can do nothing there. {apply}"),
-                );
-            }
-            Rights::Role { rules, .. } | Rights::Own(rules) => rules,
-        };
-        let missing = rights::missing(&needed, rules);
-        if !missing.is_empty() {
-            let place = place.as_ref();
-            let place = place.map_or_else(String::new, |n| format!(" in namespace {n}"));
-            return Check::failed(
-                subject,
-                format!("the operator may not {}{place}", names(&missing)),
-                format!("Apply the role of its version. {apply}"),
+    let default = Config::default();
+    let config = facts.config.as_ref().unwrap_or(&default);
+    let picker_role = config.endpoint_picker.cluster_role.as_str();
+    let fine = "the operator has all rights that it needs";
+    per_namespace(
+        &installed.rights,
+        subject,
+        ("its rights", fine),
+        |namespace, granted| {
+            let of_cluster = namespace.is_empty();
+            let (prefix, needed) = if of_cluster {
+                ("Cluster", rights::of_operator(picker_role))
+            } else {
+                ("", rights::of_confined_operator(picker_role))
+            };
+            let within = within(&[namespace]);
+            let apply = apply(
+                namespace,
+                &["cluster-role.yaml", "cluster-role-binding.yaml"],
             );
-        }
-    }
-    Check::ok(subject, "the operator has all rights that it needs")
+            let nothing = format!("The operator can do nothing{within}. {apply}");
+            let rules = match granted {
+                Rights::NoRole => {
+                    let said = format!("there is no {prefix}Role kthena-bridge{within}");
+                    return Some(Check::failed(subject, said, nothing));
+                }
+                Rights::Role { bound: false, .. } => {
+                    let said = format!(
+                        "no {prefix}RoleBinding kthena-bridge binds the operator to its role{within}"
+                    );
+                    return Some(Check::failed(subject, said, nothing));
+                }
+                Rights::Role { rules, .. } | Rights::Own(rules) => rules,
+            };
+            let missing = rights::missing(&needed, rules);
+            if missing.is_empty() {
+                return None;
+            }
+            // One that may do all may read its ConfigMap.
+            let confined = if facts.config.is_err() && of_cluster {
+                "If it is confined to namespaces, give its configuration with --config. "
+            } else {
+                ""
+            };
+            Some(Check::failed(
+                subject,
+                format!("the operator may not {}{within}", names(&missing)),
+                format!("{confined}Its role is not that of its version. {apply}"),
+            ))
+        },
+    )
 }
 
-fn picker_rights(installed: &Installed) -> Check {
+fn picker_rights(facts: &Facts, installed: &Installed) -> Vec<Check> {
     let subject = Subject::PickerRights;
-    let config = configuration(installed);
+    let default = Config::default();
+    let config = facts.config.as_ref().unwrap_or(&default);
     let name = &config.endpoint_picker.cluster_role;
-    let roles = match &installed.picker_roles {
-        Ok(roles) => roles,
-        Err(why) => {
-            let kind = if config.namespaces.is_empty() {
-                "ClusterRole"
-            } else {
-                "Role"
-            };
-            return unknown(subject, &format!("{kind} {name}"), why);
-        }
+    let kind = if config.namespaces.is_empty() {
+        "ClusterRole"
+    } else {
+        "Role"
     };
-    let mut all = Vec::new();
-    for (place, granted) in roles {
-        let role = called(place, name.as_str());
-        let apply = match place {
-            None => {
-                "Endpoint pickers do not start without it. In a checkout:\n\
-                     kubectl apply -f config/endpoint-picker-cluster-role.yaml"
-            }
-            Some(_) => {
-                "Endpoint pickers do not start without it. The chart makes it for each of watchNamespaces: \
-                        helm upgrade"
-            }
-        };
-        let Some(granted) = granted else {
-            return Check::failed(subject, format!("there is no {role}"), apply);
-        };
-        let missing = rights::missing(&rights::of_pickers(), granted);
-        if !missing.is_empty() {
-            let said = format!("by {role}, endpoint pickers may not {}", names(&missing));
-            return Check::failed(subject, said, apply);
-        }
-        all.push(role);
-    }
-    let said = format!("endpoint pickers get all rights by {}", names(&all));
-    Check::ok(subject, said)
+    let role = format!("{kind} {name}");
+    let fine = format!("endpoint pickers get all rights by {role}");
+    per_namespace(
+        &installed.picker_role,
+        subject,
+        (&role, &fine),
+        |namespace, granted| {
+            let (within, apply) = (
+                within(&[namespace]),
+                apply(namespace, &["endpoint-picker-cluster-role.yaml"]),
+            );
+            let said = match granted {
+                None => format!("there is no {role}{within}"),
+                Some(granted) => {
+                    let missing = rights::missing(&rights::of_pickers(), granted);
+                    if missing.is_empty() {
+                        return None;
+                    }
+                    let missing = names(&missing);
+                    format!("by {role}, endpoint pickers may not {missing}{within}")
+                }
+            };
+            let hint = format!("Endpoint pickers do not start without it. {apply}");
+            Some(Check::failed(subject, said, hint))
+        },
+    )
 }

@@ -101,14 +101,7 @@ pub(super) fn models(installed: &Installed) -> Category {
     let checks = match &installed.models {
         Err(why) => vec![unknown(subject, "Models", why)],
         Ok(models) => {
-            let config = installed.config.clone().unwrap_or_default();
-            let watched = |model: &&ModelBooster| {
-                let namespace = model.namespace().unwrap_or_default();
-                config.watches(&namespace)
-            };
-            let models: Vec<&ModelBooster> = models.iter().filter(watched).collect();
-            let exposed: Vec<&ModelBooster> =
-                models.iter().copied().filter(|m| is_exposed(m)).collect();
+            let exposed: Vec<&ModelBooster> = models.iter().filter(|m| is_exposed(m)).collect();
             let mut waiting = Vec::new();
             for model in &exposed {
                 let conditions = model.status.iter().flat_map(|status| &status.conditions);

@@ -70,6 +70,7 @@ subjects! {
     KthenaController "kthena-controller",
     KthenaVersion "kthena-version",
     Gateways "gateways",
+    GatewayConfigured "gateway-configured",
     GatewayClass "gateway-class",
     GatewayProgrammed "gateway-programmed",
     GatewayKinds "gateway-kinds",

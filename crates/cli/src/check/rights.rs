@@ -1,29 +1,35 @@
 //! Which of the rights that are needed are granted.
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
-use kthena_bridge_core::Config;
 
-/// What belongs to no namespace, so that an operator of some namespaces does without.
-const OF_THE_CLUSTER: [&str; 3] = ["customresourcedefinitions", "gatewayclasses", "namespaces"];
-
-/// What an operator with this configuration needs, in the cluster or in each of its namespaces: the role that
-/// its manifests have.
-pub(super) fn of_operator(config: &Config) -> Vec<PolicyRule> {
+/// What the operator needs: the role that its manifests have, with the name of the one that it binds endpoint
+/// pickers to.
+pub(super) fn of_operator(picker_role: &str) -> Vec<PolicyRule> {
     let mut rules = rules(include_str!("../../../../config/cluster-role.yaml"));
-    let confined = !config.namespaces.is_empty();
     for rule in &mut rules {
-        let resources = rule.resources.get_or_insert_default();
-        if confined {
-            resources.retain(|resource| !OF_THE_CLUSTER.contains(&resource.as_str()));
-        }
         if rule.verbs == ["bind"] {
-            let role = config.endpoint_picker.cluster_role.as_str();
-            rule.resource_names = Some(vec![role.to_owned()]);
-            if confined {
-                *resources = vec!["roles".to_owned()];
+            rule.resource_names = Some(vec![picker_role.to_owned()]);
+        }
+    }
+    rules
+}
+
+/// What an operator that is confined to namespaces needs in each of them: what it needs of no namespace is left
+/// out, and the role that it lets endpoint pickers have is one of the namespace.
+pub(super) fn of_confined_operator(picker_role: &str) -> Vec<PolicyRule> {
+    let cluster_wide = ["customresourcedefinitions", "gatewayclasses", "namespaces"];
+    let mut rules = of_operator(picker_role);
+    for rule in &mut rules {
+        if let Some(resources) = &mut rule.resources {
+            resources.retain(|resource| !cluster_wide.contains(&resource.as_str()));
+            for resource in resources {
+                if resource == "clusterroles" {
+                    "roles".clone_into(resource);
+                }
             }
         }
     }
+    rules.retain(|rule| rule.resources.iter().flatten().next().is_some());
     rules
 }
 
@@ -97,13 +103,34 @@ mod tests {
 
     #[test]
     fn the_manifests_grant_what_they_need_and_nothing_grants_nothing() {
-        for needed in [of_operator(&Config::default()), of_pickers()] {
+        for needed in [of_operator("a"), of_confined_operator("a"), of_pickers()] {
             assert!(needed.len() > 2, "{needed:?}");
             assert_eq!(missing(&needed, &needed), Vec::<String>::new());
             let all = rule(&["*"], &["*"], &[], &["*"]);
             assert_eq!(missing(&needed, &[all]), Vec::<String>::new());
             assert!(missing(&needed, &[]).len() > needed.len());
         }
+    }
+
+    #[test]
+    fn a_confined_operator_needs_nothing_of_the_cluster() {
+        let beyond = missing(&of_operator("a"), &of_confined_operator("a"));
+        assert_eq!(
+            beyond,
+            [
+                "list customresourcedefinitions.apiextensions.k8s.io",
+                "watch customresourcedefinitions.apiextensions.k8s.io",
+                "list namespaces",
+                "watch namespaces",
+                "list gatewayclasses.gateway.networking.k8s.io",
+                "watch gatewayclasses.gateway.networking.k8s.io",
+                "bind clusterroles.rbac.authorization.k8s.io",
+            ]
+        );
+        let own = missing(&of_confined_operator("a"), &of_operator("a"));
+        assert_eq!(own, ["bind roles.rbac.authorization.k8s.io"]);
+        let another = missing(&of_confined_operator("a"), &of_confined_operator("b"));
+        assert_eq!(another, own);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The judgement, over facts without a cluster.
 
+use std::collections::BTreeMap;
+
 use kthena_bridge_core::Config;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -7,6 +9,8 @@ use serde_json::{Value, json};
 use super::facts::{Installed, Rights, Unknown, Workload};
 use super::report::Outcome;
 use super::*;
+
+const PICKERS_ROLE: &str = "kthena-bridge-endpoint-picker";
 
 fn object<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
@@ -117,6 +121,7 @@ fn good() -> Facts {
     );
     Facts {
         kubernetes: "v1.36.3".to_owned(),
+        config: Ok(Config::default()),
         served: Ok(served
             .into_iter()
             .map(|(group, version, resources)| {
@@ -127,6 +132,7 @@ fn good() -> Facts {
         definitions: Ok(annotations),
         classes: Ok(vec![class("istio", "istio.io/gateway-controller")]),
         gateways: Ok(vec![gateway("inference-gateway", "istio", "True")]),
+        elsewhere: BTreeMap::new(),
         kthena: Ok(vec![workload(
             "kthena-controller-manager",
             "ghcr.io/volcano-sh/kthena-controller-manager:v1.0.0",
@@ -135,15 +141,11 @@ fn good() -> Facts {
         may_not_create: Ok(Vec::new()),
         installed: Some(Installed {
             operators: Ok(vec![workload("kthena-bridge", &own)]),
-            config: Ok(Config::default()),
-            rights: Ok(vec![(
-                None,
-                Rights::Role {
-                    rules: rights::of_operator(&Config::default()),
-                    bound: true,
-                },
-            )]),
-            picker_roles: Ok(vec![(None, Some(rights::of_pickers()))]),
+            rights: of_cluster(Ok(Rights::Role {
+                rules: rights::of_operator(PICKERS_ROLE),
+                bound: true,
+            })),
+            picker_role: of_cluster(Ok(Some(rights::of_pickers()))),
             pickers: Ok(vec![workload(
                 "demo-epp",
                 Config::default().endpoint_picker.image(),
@@ -155,6 +157,71 @@ fn good() -> Facts {
             )]),
         }),
     }
+}
+
+/// What is known of all namespaces together.
+fn of_cluster<T>(known: facts::Known<T>) -> facts::PerNamespace<T> {
+    [(String::new(), known)].into()
+}
+
+/// What the operator may do in a namespace.
+fn rights_in<'a>(facts: &'a mut Facts, namespace: &str) -> &'a mut facts::Known<Rights> {
+    installed(facts).rights.get_mut(namespace).unwrap()
+}
+
+/// What nobody without the right is told.
+fn forbidden() -> Unknown {
+    Unknown::Forbidden("x is forbidden: User \"nobody\" cannot list".to_owned())
+}
+
+/// A cluster in which all is as it has to be for an operator of two namespaces, as that one sees it: of the
+/// cluster, it may only ask what is served. Its Gateways are one of its own and one of another namespace.
+fn confined() -> Facts {
+    let mut facts = good();
+    facts.config = Ok(Config::parse(
+        "{namespaces: [infra, team], gateways: [\
+         {namespace: infra, name: inference-gateway, provider: istio}, \
+         {namespace: shared, name: public, provider: istio}]}",
+    )
+    .unwrap());
+    facts.elsewhere = [(("shared".to_owned(), "public".to_owned()), Err(forbidden()))].into();
+    facts.definitions = Err(forbidden());
+    facts.classes = Err(forbidden());
+    facts.kthena = Err(forbidden());
+    facts.istiod = Err(forbidden());
+    let of = installed(&mut facts);
+    of.operators = Err(forbidden());
+    let namespaces = ["infra", "team"].map(str::to_owned);
+    let own = || Ok(Rights::Own(rights::of_confined_operator(PICKERS_ROLE)));
+    of.rights = namespaces.clone().map(|name| (name, own())).into();
+    of.picker_role = namespaces.map(|name| (name, Err(forbidden()))).into();
+    facts
+}
+
+/// The same cluster, as its administrator sees it.
+fn confined_for_administrators() -> Facts {
+    let (seen, mut facts) = (good(), confined());
+    facts.definitions = seen.definitions;
+    facts.classes = seen.classes;
+    facts.kthena = seen.kthena;
+    facts.istiod = seen.istiod;
+    let mut public = gateway("public", "istio", "True");
+    public.metadata.namespace = Some("shared".to_owned());
+    for found in facts.elsewhere.values_mut() {
+        *found = Ok(Some(public.clone()));
+    }
+    let of = installed(&mut facts);
+    of.operators = seen.installed.unwrap().operators;
+    for rights in of.rights.values_mut() {
+        *rights = Ok(Rights::Role {
+            rules: rights::of_confined_operator(PICKERS_ROLE),
+            bound: true,
+        });
+    }
+    for role in of.picker_role.values_mut() {
+        *role = Ok(Some(rights::of_pickers()));
+    }
+    facts
 }
 
 /// What a file gets.
@@ -398,8 +465,7 @@ fn the_operator_has_to_run_once_and_have_its_rights() {
     );
     assert_eq!(
         ills_after(|facts| {
-            let Rights::Role { rules, .. } = &mut installed(facts).rights.as_mut().unwrap()[0].1
-            else {
+            let Ok(Rights::Role { rules, .. }) = rights_in(facts, "") else {
                 unreachable!()
             };
             rules.retain(|rule| {
@@ -418,15 +484,15 @@ fn the_operator_has_to_run_once_and_have_its_rights() {
     );
     let wrong = || Unknown::Wrong("field failureMode".to_owned());
     assert_eq!(
-        ills_after(|facts| installed(facts).config = Err(wrong())),
+        ills_after(|facts| facts.config = Err(wrong())),
         ["× operator-configuration: its configuration: cannot be understood"]
     );
     assert_eq!(
-        ills_after(|facts| installed(facts).rights = Ok(vec![(None, Rights::NoRole)])),
+        ills_after(|facts| *rights_in(facts, "") = Ok(Rights::NoRole)),
         ["× operator-rights: there is no ClusterRole kthena-bridge"]
     );
     assert_eq!(
-        ills_after(|facts| installed(facts).picker_roles = Ok(vec![(None, None)])),
+        ills_after(|facts| installed(facts).picker_role = of_cluster(Ok(None))),
         ["× endpoint-picker-rights: there is no ClusterRole kthena-bridge-endpoint-picker"]
     );
     let old = "ghcr.io/kthena-bridge/kthena-bridge:v9.0.0".to_owned();
@@ -471,53 +537,9 @@ fn endpoint_pickers_and_models_that_do_not_serve_are_named() {
 }
 
 #[test]
-fn an_operator_of_some_namespaces_needs_its_rights_in_each() {
-    let confined = "{namespaces: [a, b], endpointPicker: {clusterRole: ours}}";
-    let confined = Config::parse(confined).unwrap();
-    let needed = rights::of_operator(&confined);
-    let binds = needed.iter().find(|rule| rule.verbs == ["bind"]).unwrap();
-    assert_eq!(binds.resources.as_deref(), Some(&["roles".to_owned()][..]));
-    let names = binds.resource_names.as_deref();
-    assert_eq!(names, Some(&["ours".to_owned()][..]));
-    let place = |namespace: &str| Some(namespace.to_owned());
-    let confine = |facts: &mut Facts, second: Rights| {
-        let of = installed(facts);
-        of.config = Ok(confined.clone());
-        let first = Rights::Own(rights::of_operator(&confined));
-        of.rights = Ok(vec![(place("a"), first), (place("b"), second)]);
-        let pickers = || Some(rights::of_pickers());
-        of.picker_roles = Ok(vec![(place("a"), pickers()), (place("b"), pickers())]);
-    };
-    let good = ills_after(|facts| confine(facts, Rights::Own(needed.clone())));
-    // The one Model is in neither.
-    assert_eq!(good, Vec::<String>::new());
-    assert_eq!(
-        ills_after(|facts| confine(facts, Rights::NoRole)),
-        ["× operator-rights: there is no Role b/kthena-bridge"]
-    );
-    let mut less = needed.clone();
-    less.retain(|rule| rule.verbs != ["bind"]);
-    assert_eq!(
-        ills_after(|facts| confine(facts, Rights::Own(less))),
-        [
-            "× operator-rights: the operator may not bind roles.rbac.authorization.k8s.io in namespace b"
-        ]
-    );
-    assert_eq!(
-        ills_after(|facts| {
-            confine(facts, Rights::Own(needed.clone()));
-            installed(facts).picker_roles.as_mut().unwrap()[1].1 = None;
-        }),
-        ["× endpoint-picker-rights: there is no Role b/ours"]
-    );
-}
-
-#[test]
 fn what_may_not_be_read_is_a_warning_and_no_failure() {
     fn forbid<T>(known: &mut Result<T, Unknown>) {
-        *known = Err(Unknown::Forbidden(
-            "x is forbidden: User \"nobody\" cannot list".to_owned(),
-        ));
+        *known = Err(forbidden());
     }
     let mut facts = good();
     forbid(&mut facts.served);
@@ -526,14 +548,176 @@ fn what_may_not_be_read_is_a_warning_and_no_failure() {
     forbid(&mut facts.gateways);
     forbid(&mut facts.kthena);
     forbid(&mut facts.istiod);
+    forbid(&mut facts.config);
     let of = installed(&mut facts);
     forbid(&mut of.operators);
-    forbid(&mut of.config);
-    forbid(&mut of.rights);
-    forbid(&mut of.picker_roles);
+    of.rights.values_mut().for_each(forbid);
+    of.picker_role.values_mut().for_each(forbid);
     forbid(&mut of.pickers);
     forbid(&mut of.models);
     let report = judge(&facts);
     assert!(report.success(), "{}", report.text());
     insta::assert_snapshot!(plain(&report));
+}
+
+#[test]
+fn an_operator_of_namespaces_sees_that_it_works() {
+    let report = judge(&confined());
+    assert!(report.success(), "{}", report.text());
+    insta::assert_snapshot!(plain(&report));
+}
+
+#[test]
+fn an_administrator_sees_all_of_an_operator_of_namespaces() {
+    let report = judge(&confined_for_administrators());
+    assert!(report.success(), "{}", report.text());
+    insta::assert_snapshot!(plain(&report));
+    assert_eq!(ills(&confined_for_administrators()), Vec::<String>::new());
+}
+
+/// What changes for an operator of two namespaces, as its administrator sees it.
+fn ills_of_confined_after(change: impl FnOnce(&mut Facts)) -> Vec<String> {
+    let mut facts = confined_for_administrators();
+    change(&mut facts);
+    ills(&facts)
+}
+
+#[test]
+fn an_operator_of_namespaces_needs_its_rights_in_each() {
+    let without_routes = || {
+        let mut rules = rights::of_confined_operator(PICKERS_ROLE);
+        for rule in &mut rules {
+            let resources = rule.resources.as_mut().unwrap();
+            resources.retain(|resource| resource != "httproutes" && resource != "pods");
+        }
+        rules
+    };
+    let missing = "× operator-rights: the operator may not list pods, watch pods, \
+        list httproutes.gateway.networking.k8s.io, watch httproutes.gateway.networking.k8s.io, \
+        create httproutes.gateway.networking.k8s.io and 2 more in team";
+    assert_eq!(
+        ills_of_confined_after(|facts| {
+            *rights_in(facts, "team") = Ok(Rights::Role {
+                rules: without_routes(),
+                bound: true,
+            });
+        }),
+        [missing]
+    );
+    // The operator itself sees the same.
+    let mut facts = confined();
+    let before = ills(&facts);
+    *rights_in(&mut facts, "team") = Ok(Rights::Own(without_routes()));
+    assert!(!judge(&facts).success());
+    let after = ills(&facts);
+    let new: Vec<_> = after.iter().filter(|ill| !before.contains(ill)).collect();
+    assert_eq!(new, [missing]);
+
+    assert_eq!(
+        ills_of_confined_after(|facts| *rights_in(facts, "infra") = Ok(Rights::NoRole)),
+        ["× operator-rights: there is no Role kthena-bridge in infra"]
+    );
+    assert_eq!(
+        ills_of_confined_after(|facts| {
+            *rights_in(facts, "infra") = Ok(Rights::Role {
+                rules: rights::of_confined_operator(PICKERS_ROLE),
+                bound: false,
+            });
+        }),
+        ["× operator-rights: no RoleBinding kthena-bridge binds the operator to its role in infra"]
+    );
+    assert_eq!(
+        ills_of_confined_after(|facts| {
+            let roles = &mut installed(facts).picker_role;
+            roles.insert("infra".to_owned(), Ok(None));
+            roles.insert("team".to_owned(), Ok(Some(Vec::new())));
+        })
+        .iter()
+        .map(|ill| ill.split(" list ").next().unwrap())
+        .collect::<Vec<_>>(),
+        [
+            "× endpoint-picker-rights: there is no Role kthena-bridge-endpoint-picker in infra",
+            "× endpoint-picker-rights: by Role kthena-bridge-endpoint-picker, endpoint pickers may not get pods,",
+        ]
+    );
+}
+
+#[test]
+fn an_operator_of_namespaces_knows_only_the_gateways_that_it_is_told_of() {
+    let add = |facts: &mut Facts, name: &str| {
+        let gateways = facts.gateways.as_mut().unwrap();
+        gateways.push(gateway(name, "istio", "True"));
+    };
+    let said = "gateway-configured: Gateway infra/another is not among gateways in the operator's configuration";
+    for mut facts in [confined(), confined_for_administrators()] {
+        add(&mut facts, "another");
+        let warning = format!("‼ {said}");
+        assert!(ills(&facts).contains(&warning), "{:?}", ills(&facts));
+        assert!(judge(&facts).success());
+        let models = installed(&mut facts).models.as_mut().unwrap();
+        let annotations = models[0].metadata.annotations.as_mut().unwrap();
+        let named = "infra/another".to_owned();
+        annotations.insert("kthena-bridge.io/gateway".to_owned(), named);
+        let failed = format!("× {said}");
+        assert!(ills(&facts).contains(&failed), "{:?}", ills(&facts));
+        assert!(!judge(&facts).success());
+    }
+    let mut facts = confined_for_administrators();
+    add(&mut facts, "another");
+    let text = plain(&judge(&facts));
+    let line = "gateways: [{namespace: infra, name: another, provider: istio}]";
+    assert!(text.contains(line), "{text}");
+
+    let public = || ("shared".to_owned(), "public".to_owned());
+    assert_eq!(
+        ills_of_confined_after(|facts| {
+            facts.elsewhere.insert(public(), Ok(None));
+        }),
+        [
+            "‼ gateway-configured: Gateway shared/public does not exist, and is among gateways in the operator's \
+          configuration"
+        ]
+    );
+    assert_eq!(
+        ills_of_confined_after(|facts| {
+            facts.classes = Ok(vec![class(
+                "istio",
+                "gateway.envoyproxy.io/gatewayclass-controller",
+            )]);
+            facts.elsewhere.clear();
+        }),
+        [
+            "‼ gateway-configured: Gateway infra/inference-gateway is envoy-gateway's by its GatewayClass, and \
+          istio's by the operator's configuration"
+        ]
+    );
+    // Without any, one has to be made, or named.
+    assert_eq!(
+        ills_of_confined_after(|facts| {
+            facts.elsewhere.clear();
+            facts.gateways = Ok(Vec::new());
+        }),
+        ["‼ gateways: there is no Gateway"]
+    );
+    // What its own may not be read is told beside what is known of the others.
+    let mut facts = confined();
+    facts.gateways = Err(forbidden());
+    assert!(judge(&facts).success());
+    let text = plain(&judge(&facts));
+    assert!(text.contains("‼ Gateways: you may not read this"), "{text}");
+    assert!(text.contains("shared/public"), "{text}");
+}
+
+#[test]
+fn several_operators_may_be_confined_to_namespaces_of_their_own() {
+    assert_eq!(
+        ills_of_confined_after(|facts| {
+            let operators = installed(facts).operators.as_mut().unwrap();
+            operators.push(workload("kthena-bridge", "x"));
+        }),
+        [
+            "‼ operator: there are several operators: kthena-bridge-system/kthena-bridge, \
+          kthena-bridge-system/kthena-bridge"
+        ]
+    );
 }
