@@ -18,6 +18,7 @@ pub mod audit;
 mod bed;
 mod control_plane;
 mod crds;
+pub mod document;
 mod error;
 mod gateway;
 mod helm;
@@ -28,6 +29,7 @@ mod namespace;
 mod operator;
 mod process;
 mod sandbox;
+mod shell;
 mod tool;
 mod wait;
 
@@ -42,6 +44,7 @@ pub use namespace::{Namespace, documents};
 pub use operator::{OPERATOR, OPERATOR_NAMESPACE, config, is_ready, kustomize};
 pub use process_kubelet as kubelet;
 pub use sandbox::Sandbox;
+pub use shell::{Said, Shell};
 pub use tool::tool;
 
 /// The field manager of what the bed and its tests write.
