@@ -7,7 +7,11 @@ use crate::script::{Command, commands};
 use crate::{REASONS, User};
 
 /// Commands that are not run, by what they have in them.
-const NOT_RUN: [(&str, &str); 8] = [
+const NOT_RUN: [(&str, &str); 9] = [
+    (
+        "condition=Reachable",
+        "the operator is not told to send requests",
+    ),
     ("kubectl logs", "the bed's kubelet serves no logs"),
     (" logs deployment/", "the bed's kubelet serves no logs"),
     ("kubectl run ", "it needs an image with curl"),
@@ -84,33 +88,47 @@ pub(crate) async fn follow(user: &mut User<'_>) {
     let address = bed.gateway_address(&namespace, "inference-gateway").await;
     let address = address.unwrap().to_string();
     let mut ran = 0;
-    for block in blocks(&read(REASONS).unwrap()) {
-        if block.language != "console" {
+    for (place, line) in written(&read(REASONS).unwrap()) {
+        if NOT_RUN.iter().any(|(part, _)| line.contains(part)) {
             continue;
         }
-        for command in commands(&block.text) {
-            let place = format!("{REASONS}:{}", block.line);
-            if NOT_RUN.iter().any(|(part, _)| command.line.contains(part)) {
-                continue;
-            }
-            let mut line = filled(&command.line, &namespace, &address);
-            assert!(
-                !line.contains('<'),
-                "{place}: nothing is known to fill in {line}"
-            );
-            if CHANGES.iter().any(|verb| line.contains(verb)) {
-                line.push_str(" --dry-run=server");
-            } else {
-                let looks = LOOKS.iter().any(|verb| line.contains(verb))
-                    || line.starts_with("curl ")
-                    // The editor of the user saves nothing.
-                    || line.contains(" edit ");
-                assert!(looks, "{place}: say whether {line} only looks");
-            }
-            let command = Command { line, output: None };
-            user.run(&place, &command, 0).await;
-            ran += 1;
+        let mut line = filled(&line, &namespace, &address);
+        assert!(
+            !line.contains('<'),
+            "{place}: nothing is known to fill in {line}"
+        );
+        if CHANGES.iter().any(|verb| line.contains(verb)) {
+            line.push_str(" --dry-run=server");
+        } else {
+            let looks = LOOKS.iter().any(|verb| line.contains(verb))
+                || line.starts_with("curl ")
+                // The editor of the user saves nothing.
+                || line.contains(" edit ");
+            assert!(looks, "{place}: say whether {line} only looks");
+        }
+        let command = Command { line, output: None };
+        user.run(&place, &command, 0).await;
+        ran += 1;
+    }
+    assert!(ran >= 80, "{ran}");
+}
+
+/// The commands in blocks, and those that an entry says to verify by, with where they stand.
+fn written(text: &str) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for block in blocks(text).iter().filter(|b| b.language == "console") {
+        let place = format!("{REASONS}:{}", block.line);
+        let lines = commands(&block.text).into_iter();
+        all.extend(lines.map(|command| (place.clone(), command.line)));
+    }
+    for (number, line) in text.lines().enumerate() {
+        let verify = line.strip_prefix("**Verify**: `");
+        let Some((command, _)) = verify.and_then(|rest| rest.split_once('`')) else {
+            continue;
+        };
+        if command.starts_with("kubectl ") {
+            all.push((format!("{REASONS}:{}", number + 1), command.to_owned()));
         }
     }
-    assert!(ran >= 50, "{ran}");
+    all
 }
