@@ -60,7 +60,8 @@ bench: prerequisites ## Measure how long it takes from the annotation to the HTT
 	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/debug/testbed bench --operator $(CURDIR)/target/release/kthena-bridge
 
 .PHONY: generate
-generate: docs ## Write what is made from something else: the schema of the chart's values, the tables in its README, and make docs.
+generate: ## Write what is made from something else: tables in docs/, the schema of the chart's values, and the table in its README.
+	REGENERATE=1 cargo test --package testbed --test docs the_table_is
 	REGENERATE=1 cargo test --package testbed --test chart generated -- --test-threads=1
 
 # cargo-auditable puts the list of the crates that the binary is made of into it. Neither the checkout's folder nor
@@ -100,10 +101,6 @@ deny: ## Check the dependencies: bans, licences, sources.
 	test -x $(cache)/tools/bin/cargo-deny && $(cache)/tools/bin/cargo-deny --version | grep -qF $(cargo_deny) \
 	  || cargo install cargo-deny --version $(cargo_deny) --locked --root $(cache)/tools
 	$(cache)/tools/bin/cargo-deny --workspace check --hide-inclusion-graph bans licenses sources
-
-.PHONY: docs
-docs: ## Write the parts of docs/ that are made from the code.
-	REGENERATE=1 cargo test --package kthena-bridge-core --test configuration
 
 .PHONY: fmt
 fmt: ## Format.

@@ -1,48 +1,72 @@
 //! The annotations on a Model by which it is exposed.
 
-/// `true` exposes the Model; every other annotation counts only with it.
-pub const EXPOSE: &str = "kthena-bridge.io/expose";
-/// Gateways to attach to: `[namespace/]name[:listener]`, comma-separated.
-pub const GATEWAY: &str = "kthena-bridge.io/gateway";
-/// Host names of the route, comma-separated.
-pub const HOSTNAMES: &str = "kthena-bridge.io/hostnames";
-/// Path prefix of the route; a prefix other than `/` is cut off before the request reaches the engine.
-pub const PATH: &str = "kthena-bridge.io/path";
-/// `true` also matches the header that carries the body's model name.
-pub const MATCH_MODEL: &str = "kthena-bridge.io/match-model";
-/// The model names that a client may send, comma-separated.
-pub const MODEL_NAMES: &str = "kthena-bridge.io/model-names";
-/// Priority of the InferenceObjective, a 32-bit integer; negative requests are shed first.
-pub const PRIORITY: &str = "kthena-bridge.io/priority";
-/// A Gateway API duration for the whole request.
-pub const REQUEST_TIMEOUT: &str = "kthena-bridge.io/request-timeout";
-/// `FailOpen` or `FailClose`: what the Gateway does while the endpoint picker does not answer.
-pub const FAILURE_MODE: &str = "kthena-bridge.io/failure-mode";
-/// `managed`, or `service[:port]` of an endpoint picker that somebody else runs.
-pub const ENDPOINT_PICKER: &str = "kthena-bridge.io/endpoint-picker";
-/// The port that the engine serves on, 1 to 65535.
-pub const TARGET_PORT: &str = "kthena-bridge.io/target-port";
-/// The labels of the pods to send requests to: `key=value`, comma-separated.
-pub const POD_SELECTOR: &str = "kthena-bridge.io/pod-selector";
-/// `true` leaves every object as it is.
-pub const PAUSED: &str = "kthena-bridge.io/paused";
+/// An annotation that is understood.
+#[derive(Clone, Copy, Debug)]
+pub struct Annotation {
+    /// Its whole key.
+    pub key: &'static str,
+    /// The form of its value, in Markdown.
+    pub form: &'static str,
+    /// What holds without it, in Markdown.
+    pub default: &'static str,
+    /// What it does: a sentence or more, without Markdown, since a terminal shows it, too.
+    pub effect: &'static str,
+}
 
-/// Every annotation that is understood.
-pub const ALL: [&str; 13] = [
-    EXPOSE,
-    GATEWAY,
-    HOSTNAMES,
-    PATH,
-    MATCH_MODEL,
-    MODEL_NAMES,
-    PRIORITY,
-    REQUEST_TIMEOUT,
-    FAILURE_MODE,
-    ENDPOINT_PICKER,
-    TARGET_PORT,
-    POD_SELECTOR,
-    PAUSED,
-];
+macro_rules! annotations {
+    ($( $(#[doc = $effect:literal])+ $name:ident = $key:literal, $form:literal, $default:literal; )*) => {
+        $( $(#[doc = $effect])+ pub const $name: &str = concat!("kthena-bridge.io/", $key); )*
+
+        /// Every annotation that is understood.
+        pub const ALL: &[Annotation] = &[$( Annotation {
+            key: $name,
+            form: $form,
+            default: $default,
+            effect: concat!($( $effect ),+).trim_ascii(),
+        }, )*];
+    };
+}
+
+annotations! {
+    /// Exposes the Model. Every other annotation counts only with it.
+    EXPOSE = "expose", "`true`, `false`", "not exposed";
+    /// The Gateways that the Model is attached to, or one listener of them.
+    GATEWAY = "gateway", "`[namespace/]name[:listener]`, comma-separated, 32 at most",
+        "`defaultGateway`, else the only Gateway of the Model's namespace";
+    /// The hosts that the Model is served under.
+    HOSTNAMES = "hostnames", "host names, comma-separated, 16 at most",
+        "`hostnameTemplate`, else every host of the listeners";
+    /// The path prefix that the Model is served under. It is cut off before the engine sees the request.
+    PATH = "path", "a path prefix", "`pathTemplate`, else `/`";
+    /// Matches the header X-Gateway-Model-Name, too. Something on the Gateway has to set it from the body.
+    MATCH_MODEL = "match-model", "`true`, `false`", "`false`";
+    /// The names that clients may send as the model. Those that the engine does not serve are rewritten.
+    MODEL_NAMES = "model-names", "names, comma-separated, 64 at most",
+        "the Model's name and the name that the engine serves";
+    /// The priority of requests with the header x-gateway-inference-objective: MODEL. Where the pods are
+    /// saturated, negative ones are refused first.
+    PRIORITY = "priority", "a whole number of 32 bits", "no InferenceObjective";
+    /// How long a whole request may take, such as 30s; 0s is without limit.
+    REQUEST_TIMEOUT = "request-timeout",
+        "a [Gateway API duration](https://gateway-api.sigs.k8s.io/geps/gep-2257/)", "`300s`";
+    /// What the Gateway does without its endpoint picker: choose a pod itself, or refuse the request.
+    FAILURE_MODE = "failure-mode", "`FailOpen`, `FailClose`", "`failureMode`, which is `FailOpen`";
+    /// Who picks endpoints: managed, or the Service of an endpoint picker that somebody else runs.
+    ENDPOINT_PICKER = "endpoint-picker", "`managed`, or `service[:port]` in the Model's namespace",
+        "`managed`; the port is 9002";
+    /// The port that the engine serves on.
+    TARGET_PORT = "target-port", "1 to 65535", "the ModelServer's, else 8000";
+    /// The labels of the pods that get requests.
+    POD_SELECTOR = "pod-selector", "`key=value`, comma-separated, 64 at most",
+        "the pods of the Model that serve HTTP";
+    /// Leaves every object as it is. The conditions are still kept.
+    PAUSED = "paused", "`true`, `false`", "`false`";
+}
+
+/// The annotation with this key.
+pub fn of(key: &str) -> Option<&'static Annotation> {
+    ALL.iter().find(|annotation| annotation.key == key)
+}
 
 /// Whether the key is under our prefix, understood or not.
 pub fn is_ours(key: &str) -> bool {

@@ -196,3 +196,46 @@ impl Metrics {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPERATIONS: &str = include_str!("../../../docs/operations.md");
+
+    /// The names with their types, as they are served once everything has happened.
+    fn served() -> Vec<(String, String)> {
+        let metrics = Metrics::default();
+        metrics.reconciled("success", Duration::ZERO);
+        metrics.applied(ChildKind::HTTPRoute, ApplyResult::Created);
+        metrics.watch_failed("Pod");
+        metrics.status_written();
+        metrics.configuration_read(true);
+        let text = metrics.text();
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        types
+            .map(|line| {
+                let (name, type_) = line.split_once(' ').unwrap();
+                let suffix = if type_ == "counter" { "_total" } else { "" };
+                (format!("{name}{suffix}"), type_.to_owned())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_metric_is_in_the_documentation_and_no_other() {
+        let served = served();
+        assert!(served.len() >= 8, "{served:?}");
+        let (_, section) = OPERATIONS.split_once("\n## Metrics\n").unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        let rows: Vec<&str> = section
+            .lines()
+            .filter(|line| line.starts_with("| `") && line.contains('_'))
+            .collect();
+        for (name, type_) in &served {
+            let row = format!("| `{name}` | {type_} |");
+            assert!(rows.iter().any(|r| r.starts_with(&row)), "{row}");
+        }
+        assert_eq!(rows.len(), served.len(), "{rows:#?}");
+    }
+}

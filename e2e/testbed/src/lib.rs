@@ -19,6 +19,7 @@ mod bed;
 mod command_line;
 mod control_plane;
 mod crds;
+pub mod document;
 mod error;
 mod gateway;
 mod helm;
@@ -30,6 +31,7 @@ mod operated;
 mod operator;
 mod process;
 mod sandbox;
+mod shell;
 mod tool;
 mod wait;
 
@@ -46,6 +48,7 @@ pub use operated::Operated;
 pub use operator::{OPERATOR, OPERATOR_NAMESPACE, config, is_ready, kustomize};
 pub use process_kubelet as kubelet;
 pub use sandbox::Sandbox;
+pub use shell::{Printed, Shell};
 pub use tool::tool;
 
 /// The field manager of what the bed and its tests write.

@@ -118,7 +118,8 @@ async fn apply_with(
 }
 
 impl<'a> Namespace<'a> {
-    pub(crate) fn bed(&self) -> &'a TestBed {
+    /// The bed that it is on.
+    pub fn bed(&self) -> &'a TestBed {
         self.bed
     }
 

@@ -11,45 +11,32 @@ use kthena_bridge_api::annotation as key;
 #[derive(Args, Default)]
 #[command(next_help_heading = "Annotations")]
 pub(crate) struct Settings {
-    /// Attach to this Gateway, or to one listener of it. May be given several times.
-    #[arg(
-        long,
+    #[arg(long, help = several(key::GATEWAY),
         value_name = "[NAMESPACE/]NAME[:LISTENER]",
         value_delimiter = ','
     )]
     gateway: Vec<String>,
-    /// Serve this host. May be given several times.
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    #[arg(long, help = several(key::HOSTNAMES), value_name = "NAME", value_delimiter = ',')]
     hostname: Vec<String>,
-    /// Serve this path prefix, which is cut off before the engine sees the request.
-    #[arg(long, value_name = "PREFIX")]
+    #[arg(long, help = about(key::PATH), value_name = "PREFIX")]
     path: Option<String>,
-    /// A name that clients may send in place of the Model's own. May be given several times.
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    #[arg(long, help = several(key::MODEL_NAMES), value_name = "NAME", value_delimiter = ',')]
     model_name: Vec<String>,
-    /// Match the header X-Gateway-Model-Name, too.
-    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = PossibleValuesParser::new(["true", "false"]))]
+    #[arg(long, help = about(key::MATCH_MODEL), value_name = "BOOLEAN", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = PossibleValuesParser::new(["true", "false"]))]
     match_model: Option<String>,
-    /// The priority of requests with the header x-gateway-inference-objective: MODEL.
-    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    #[arg(long, help = about(key::PRIORITY), value_name = "NUMBER", allow_hyphen_values = true)]
     priority: Option<String>,
-    /// How long a request may take, such as 30s; 0s is without limit.
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, help = about(key::REQUEST_TIMEOUT), value_name = "DURATION")]
     request_timeout: Option<String>,
-    /// What the Gateway does without its endpoint picker.
-    #[arg(long, value_name = "MODE", value_parser = PossibleValuesParser::new(["FailOpen", "FailClose"]))]
+    #[arg(long, help = about(key::FAILURE_MODE), value_name = "MODE", value_parser = PossibleValuesParser::new(["FailOpen", "FailClose"]))]
     failure_mode: Option<String>,
-    /// `managed`, or the Service of an endpoint picker that somebody else runs.
-    #[arg(long, value_name = "managed|SERVICE[:PORT]")]
+    #[arg(long, help = about(key::ENDPOINT_PICKER), value_name = "managed|SERVICE[:PORT]")]
     endpoint_picker: Option<String>,
-    /// The port that the engine serves on.
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, help = about(key::TARGET_PORT), value_name = "PORT")]
     target_port: Option<String>,
-    /// A label of the pods that get requests. May be given several times.
-    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]
+    #[arg(long, help = several(key::POD_SELECTOR), value_name = "KEY=VALUE", value_delimiter = ',')]
     pod_selector: Vec<String>,
-    /// Leave all objects as they are.
-    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = PossibleValuesParser::new(["true", "false"]))]
+    #[arg(long, help = about(key::PAUSED), value_name = "BOOLEAN", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = PossibleValuesParser::new(["true", "false"]))]
     paused: Option<String>,
     /// Take the Model off the Gateway. Its other annotations stay, for the next time.
     #[arg(long)]
@@ -57,6 +44,16 @@ pub(crate) struct Settings {
     /// Take off what was set: the operator's default counts again.
     #[arg(long, value_name = "FLAG", value_enum, value_delimiter = ',', num_args = 1..)]
     reset: Vec<Setting>,
+}
+
+/// What an annotation does, as the documentation has it.
+fn about(key: &str) -> &'static str {
+    let about = key::of(key).map(|annotation| annotation.effect);
+    about.unwrap_or_default().trim_end_matches('.')
+}
+
+fn several(key: &str) -> String {
+    format!("{}. May be given several times", about(key))
 }
 
 /// A flag, by which it can be reset.
@@ -220,7 +217,7 @@ mod tests {
     fn every_annotation_can_be_reset() {
         let settings = Setting::value_variants().iter().filter_map(|s| s.key());
         let mut keys: Vec<&str> = settings.chain([key::EXPOSE]).collect();
-        let mut all = key::ALL.to_vec();
+        let mut all: Vec<&str> = key::ALL.iter().map(|a| a.key).collect();
         keys.sort_unstable();
         all.sort_unstable();
         assert_eq!(keys, all);

@@ -125,9 +125,10 @@ impl Exposure {
         if !read.optional(key::EXPOSE, value::boolean).unwrap_or(false) {
             return read.finish(None);
         }
-        for (unknown, value) in annotations.iter().filter(|(k, _)| {
-            kthena_bridge_api::annotation::is_ours(k) && !key::ALL.contains(&k.as_str())
-        }) {
+        for (unknown, value) in annotations
+            .iter()
+            .filter(|(k, _)| key::is_ours(k) && key::of(k).is_none())
+        {
             read.refuse(unknown, value, &value::unknown_key(unknown));
         }
         let fill = |template: &str| {

@@ -138,7 +138,7 @@ fn a_template_that_makes_a_bad_value_is_refused_as_one() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
-    fn no_annotation_panics(key in proptest::sample::select(&key::ALL[1..]), value in "\\PC{0,40}|[-a-z0-9/.,:=%~]{0,40}") {
+    fn no_annotation_panics(key in proptest::sample::select(key::ALL[1..].iter().map(|a| a.key).collect::<Vec<_>>()), value in "\\PC{0,40}|[-a-z0-9/.,:=%~]{0,40}") {
         let annotations = BTreeMap::from([(key::EXPOSE.to_owned(), "true".to_owned()), (key.to_owned(), value)]);
         let _ = Exposure::parse("default", "demo", &annotations, &Config::default());
     }

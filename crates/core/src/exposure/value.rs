@@ -47,7 +47,7 @@ pub(crate) fn quote(value: &str) -> String {
 /// What to say of a key that nothing reads: the nearest one that exists, and all of them.
 pub(super) fn unknown_key(key: &str) -> String {
     let short = |k: &str| k.rsplit('/').next().unwrap_or_default().to_owned();
-    let known: Vec<String> = annotation::ALL.iter().map(|k| short(k)).collect();
+    let known: Vec<String> = annotation::ALL.iter().map(|a| short(a.key)).collect();
     let nearest = known
         .iter()
         .map(|k| (distance(&short(key), k), k))

@@ -3,32 +3,12 @@
 use std::path::Path;
 
 use kthena_bridge_api::FIELD_MANAGER;
+use testbed::document::{blocks, in_repository};
 
 use crate::kubectl::{self, run_any};
-use crate::{LIMIT, bed, in_repository, read};
+use crate::{LIMIT, bed, read};
 
 const DOCUMENT: &str = "docs/gitops.md";
-
-/// The code blocks of a language.
-fn blocks(text: &str, language: &str) -> Vec<String> {
-    let mut blocks = Vec::new();
-    let mut inside: Option<(bool, String)> = None;
-    for line in text.lines() {
-        match (line.strip_prefix("```"), &mut inside) {
-            (Some(found), None) => inside = Some((found == language, String::new())),
-            (Some(_), Some(_)) => {
-                let (wanted, block) = inside.take().unwrap();
-                blocks.extend(wanted.then_some(block));
-            }
-            (None, Some((_, block))) => {
-                block.push_str(line);
-                block.push('\n');
-            }
-            (None, None) => {}
-        }
-    }
-    blocks
-}
 
 fn files_below(folder: &Path) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap();
@@ -51,7 +31,7 @@ fn every_snippet_stands_in_a_file() {
         .iter()
         .map(|path| std::fs::read_to_string(path).unwrap());
     let texts: Vec<String> = texts.collect();
-    let snippets = blocks(&read(DOCUMENT), "yaml");
+    let snippets = blocks_of("yaml");
     assert!(snippets.len() >= 3, "{snippets:?}");
     for snippet in snippets {
         // Whole lines of it, one after the other.
@@ -62,20 +42,12 @@ fn every_snippet_stands_in_a_file() {
     }
 }
 
-#[test]
-fn every_link_leads_to_a_file() {
-    let text = read(DOCUMENT);
-    let links: Vec<&str> = text
-        .split("](")
-        .skip(1)
-        .map(|rest| rest.split(')').next().unwrap())
-        .filter(|link| !link.starts_with("http"))
-        .collect();
-    assert!(links.len() >= 6, "{links:?}");
-    for link in links {
-        let path = in_repository("docs").join(link);
-        assert!(path.is_file(), "{} does not exist", path.display());
-    }
+/// The texts of the blocks of a language.
+fn blocks_of(language: &str) -> Vec<String> {
+    let all = blocks(&read(DOCUMENT)).into_iter();
+    all.filter(|block| block.language == language)
+        .map(|block| block.text)
+        .collect()
 }
 
 /// In their order, in the namespace of a Model that is served.
@@ -105,7 +77,7 @@ async fn every_command_works() {
     kubectl::run(bed, &args, "").await.unwrap();
 
     let mut ran = 0;
-    for block in blocks(&read(DOCUMENT), "console") {
+    for block in blocks_of("console") {
         for command in block.lines() {
             let script = format!("export KUBECONFIG={}; {command}", kubeconfig.display());
             let script = ["-euo", "pipefail", "-c", &script];

@@ -7,10 +7,11 @@ use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::{Config, Exposure};
 use kube::Resource as _;
 use serde_json::Value;
+use testbed::document::in_repository;
 use testbed::{Helm, OPERATOR, OPERATOR_NAMESPACE, config, documents, kustomize, parts};
 
 use crate::judge::{APPLICATION_HEALTH, KUSTOMIZATIONS, MODEL_HEALTH};
-use crate::{bed, in_repository, kubectl, read};
+use crate::{bed, kubectl, read};
 
 const APPLICATIONS: &str = "config/argo-cd/applications.yaml";
 const SAMPLE: &str = "config/samples/modelbooster.yaml";

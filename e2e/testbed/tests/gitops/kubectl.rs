@@ -4,10 +4,9 @@ use std::process::Stdio;
 
 use serde_json::Value;
 use testbed::TestBed;
+use testbed::document::in_repository;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
-
-use crate::in_repository;
 
 /// What a command said.
 pub(crate) struct Said {

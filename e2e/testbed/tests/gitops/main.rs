@@ -14,7 +14,6 @@ mod health;
 mod judge;
 mod kubectl;
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use testbed::{TestBed, documents};
@@ -23,15 +22,8 @@ use tokio::sync::OnceCell;
 /// How long anything may take here.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// A file of the repository.
-fn in_repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .join(path)
-}
-
 fn read(path: &str) -> String {
-    std::fs::read_to_string(in_repository(path)).unwrap()
+    testbed::document::read(path).unwrap()
 }
 
 /// The bed with the operator, and with the definitions of Argo CD and Flux.

@@ -1,17 +1,10 @@
 //! `docs/configuration.md` has every field of the configuration file, as the schema tells it.
-//! `make docs` writes it anew.
-
-#![expect(
-    clippy::unwrap_used,
-    reason = "the helpers of tests, which Clippy does not see as tests"
-)]
 
 use kthena_bridge_core::Config;
 use serde_json::Value;
+use testbed::document::{blocks, is_generated, read};
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
-const BEGIN: &str = "<!-- made from the schema: make docs -->\n";
-const END: &str = "<!-- end -->\n";
+const FILE: &str = "docs/configuration.md";
 
 /// What may stand in a field, in a few words.
 fn form(schema: &Value) -> String {
@@ -96,41 +89,20 @@ fn table() -> String {
 }
 
 #[test]
-fn the_document_has_every_field_as_it_is() {
-    let text = std::fs::read_to_string(FILE).unwrap();
-    let (before, rest) = text.split_once(BEGIN).unwrap();
-    let (is, after) = rest.split_once(END).unwrap();
-    let wanted = table();
-    if std::env::var_os("REGENERATE").is_some() {
-        std::fs::write(FILE, format!("{before}{BEGIN}{wanted}{END}{after}")).unwrap();
-        return;
-    }
-    let differs: Vec<_> = is
-        .lines()
-        .zip(wanted.lines())
-        .filter(|(a, b)| a != b)
-        .collect();
-    assert!(
-        is == wanted,
-        "docs/configuration.md is out of date; run: make docs\n{:#?}",
-        differs.first()
-    );
+fn the_table_is_that_of_the_schema() {
+    is_generated(FILE, "fields", &table()).unwrap();
 }
 
 #[test]
 fn the_examples_of_the_document_are_valid() {
-    let text = std::fs::read_to_string(FILE).unwrap();
-    let examples: Vec<&str> = text
-        .split("```yaml\n")
-        .skip(1)
-        .map(|rest| rest.split("```").next().unwrap_or_default())
-        .collect();
+    let blocks = blocks(&read(FILE).unwrap());
+    let examples: Vec<_> = blocks.iter().filter(|b| b.language == "yaml").collect();
     assert!(examples.len() >= 5, "{}", examples.len());
     for example in examples {
-        let parsed = Config::parse(example);
+        let parsed = Config::parse(&example.text);
         let fits = parsed
             .as_ref()
             .is_ok_and(|config| *config != Config::default());
-        assert!(fits, "{example}\n{parsed:?}");
+        assert!(fits, "{example:?}\n{parsed:?}");
     }
 }
