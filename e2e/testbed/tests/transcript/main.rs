@@ -85,7 +85,7 @@ impl<'a> User<'a> {
     }
 
     async fn run(&mut self, place: &str, command: &Command, exit_code: i32) {
-        println!("{place}: {}", command.line);
+        eprintln!("{place}: {}", command.line);
         let said = self.shell.run(&command.line).await;
         let said = said.map_err(|e| format!("{place}: {e}")).unwrap();
         let Printed { code, output } = said;
