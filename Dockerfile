@@ -20,6 +20,8 @@ FROM rust:1.95.0-bookworm AS build
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends musl-tools=1.2.3-1 \
  && rm -rf /var/lib/apt/lists/*
+# Its path gets into the binary, see the Makefile.
+ENV KTHENA_BRIDGE_CACHE=/tmp/kthena-bridge
 WORKDIR /kthena-bridge
 COPY . .
 RUN make image-binary

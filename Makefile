@@ -65,7 +65,7 @@ generate: docs ## Write what is made from something else: the schema of the char
 
 # cargo-auditable puts the list of the crates that the binary is made of into it. Neither the checkout's folder nor
 # Cargo's home shows in the bytes. The path of cargo-auditable does, since Cargo makes it a part of the crates' hashes:
-# to compare with the image's binary, build with KTHENA_BRIDGE_CACHE=/root/.cache/kthena-bridge, as there.
+# to compare with the image's binary, build with KTHENA_BRIDGE_CACHE=/tmp/kthena-bridge, as there.
 .PHONY: image-binary
 image-binary: ## The binary of the container image, as the Dockerfile builds it: target/image/kthena-bridge, static. TARGET=another musl target.
 	tool=$(cache)/tools/cargo-auditable-$(cargo_auditable)

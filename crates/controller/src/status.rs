@@ -4,7 +4,8 @@
 //! condition that we changed, or removed, a moment ago. Each write of ours is remembered, and what comes
 //! back differently is written again. Ours are told from others' by the field manager.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -23,14 +24,53 @@ use crate::metrics::Metrics;
 use crate::observe::is_older;
 use crate::request::{answer, patch_of_version, patch_params};
 
-type Written = HashMap<ObjectRef<ModelBooster>, (Vec<Condition>, ObjectMeta)>;
+/// How many conditions of ours on one Model are remembered.
+const REMEMBERED: usize = 64;
+
+/// What we wrote on a Model.
+#[derive(Clone, Debug, Default)]
+struct Written {
+    /// Our conditions after our last write.
+    conditions: Vec<Condition>,
+    /// The metadata of the answer to it.
+    answer: ObjectMeta,
+    /// Hashes of every condition that we wrote: Kthena may restore an old one, in its own name.
+    told: HashSet<u64>,
+}
+
+impl Written {
+    /// Whether this is a condition that we wrote once.
+    fn told(&self, condition: &Condition) -> bool {
+        self.told.contains(&fingerprint(condition))
+    }
+
+    fn take(&mut self, conditions: Vec<Condition>, answer: ObjectMeta) {
+        if self.told.len() > REMEMBERED {
+            self.told.clear();
+        }
+        self.told.extend(conditions.iter().map(fingerprint));
+        (self.conditions, self.answer) = (conditions, answer);
+    }
+}
+
+fn fingerprint(condition: &Condition) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let Condition {
+        type_,
+        status,
+        reason,
+        message,
+        ..
+    } = condition;
+    (type_, status, reason, message).hash(&mut hasher);
+    hasher.finish()
+}
 
 /// Writes conditions.
 pub(crate) struct Publisher {
     client: Client,
     metrics: Arc<Metrics>,
-    /// Our conditions after our last write, and the metadata of the answer to it.
-    written: Mutex<Written>,
+    written: Mutex<HashMap<ObjectRef<ModelBooster>, Written>>,
 }
 
 /// A condition whose status or reason changed.
@@ -106,17 +146,13 @@ impl Publisher {
         let known = self.lock().get(&ObjectRef::from_obj(model)).cloned();
         if known
             .as_ref()
-            .is_some_and(|(_, answer)| is_older(&model.metadata, answer))
+            .is_some_and(|known| is_older(&model.metadata, &known.answer))
         {
             // The watch has not brought our last write yet; it will come.
             return Ok(());
         }
         let was_ours = |c: &Condition| {
-            owns(model, &c.type_)
-                || known.iter().flat_map(|(ours, _)| ours).any(|o| {
-                    (&o.type_, &o.status, &o.reason, &o.message)
-                        == (&c.type_, &c.status, &c.reason, &c.message)
-                })
+            owns(model, &c.type_) || known.as_ref().is_some_and(|known| known.told(c))
         };
         let conditions = model
             .status
@@ -147,7 +183,7 @@ impl Publisher {
         let patch = Patch::<()>::Json(patch_of_version(what, version, operations)?);
         let api = self.api(model);
         let patched = answer(what, api.patch_status(name(model), &patch_params(), &patch)).await?;
-        let ours = known.map(|(ours, _)| ours).unwrap_or_default();
+        let ours = known.map(|known| known.conditions).unwrap_or_default();
         self.remember(model, ours, patched.metadata);
         Ok(())
     }
@@ -159,18 +195,19 @@ impl Publisher {
 
     fn remember(&self, model: &ModelBooster, conditions: Vec<Condition>, answer: ObjectMeta) {
         self.metrics.status_written();
-        self.lock()
-            .insert(ObjectRef::from_obj(model), (conditions, answer));
+        let mut written = self.lock();
+        let written = written.entry(ObjectRef::from_obj(model)).or_default();
+        written.take(conditions, answer);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Written> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<ModelBooster>, Written>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Our conditions as they are: those of the last write while the watch has not brought it.
     fn current(&self, model: &ModelBooster) -> Vec<Condition> {
         match self.lock().get(&ObjectRef::from_obj(model)) {
-            Some((conditions, answer)) if is_older(&model.metadata, answer) => conditions.clone(),
+            Some(last) if is_older(&model.metadata, &last.answer) => last.conditions.clone(),
             _ => model
                 .status
                 .as_ref()
@@ -249,4 +286,41 @@ fn name(model: &ModelBooster) -> &str {
 fn naming(verb: &str, model: &ModelBooster) -> String {
     let namespace = model.metadata.namespace.as_deref().unwrap_or_default();
     format!("{verb} ModelBooster {namespace}/{}", name(model))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn condition(message: &str) -> Condition {
+        Condition {
+            type_: "Accepted".to_owned(),
+            status: "True".to_owned(),
+            reason: "Accepted".to_owned(),
+            message: message.to_owned(),
+            observed_generation: None,
+            last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
+        }
+    }
+
+    #[test]
+    fn every_condition_that_was_written_is_known_again() {
+        let mut written = Written::default();
+        written.take(vec![condition("path /a")], ObjectMeta::default());
+        written.take(vec![condition("path /b")], ObjectMeta::default());
+        let mut restored = condition("path /a");
+        restored.last_transition_time = Time(jiff::Timestamp::MAX);
+        assert!(written.told(&restored), "Kthena had it in its copy");
+        assert!(!written.told(&condition("somebody else's")));
+    }
+
+    #[test]
+    fn what_is_remembered_has_a_limit() {
+        let mut written = Written::default();
+        for n in 0..1_000 {
+            written.take(vec![condition(&n.to_string())], ObjectMeta::default());
+        }
+        assert!(written.told.len() <= REMEMBERED + 1);
+        assert!(written.told(&condition("999")));
+    }
 }

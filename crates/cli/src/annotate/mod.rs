@@ -32,6 +32,13 @@ const ATTEMPTS: u32 = 5;
 
 /// Arguments of `annotate`.
 #[derive(Args)]
+#[command(after_long_help = "\
+The Model is exposed, unless something is only reset, or --unexpose is given.
+
+Exit codes:
+  0  written, or nothing had to be
+  1  not written: the operator would not accept it as the cluster is now, or the API server refuses it
+  2  the arguments, a value or the cluster's access are wrong")]
 pub(crate) struct Arguments {
     /// The Model. With --filename it may be left out where the files have one.
     #[arg(required_unless_present = "filename")]

@@ -76,7 +76,7 @@ enum Setting {
     TargetPort,
     PodSelector,
     Paused,
-    /// Everything but whether it is exposed, also what is no annotation of kthena-bridge.
+    /// Everything below kthena-bridge.io/ but whether it is exposed, unknown keys included.
     All,
 }
 

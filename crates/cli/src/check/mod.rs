@@ -20,6 +20,13 @@ use report::{Check, Report, Subject};
 
 /// Arguments of `check`.
 #[derive(Args)]
+#[command(after_long_help = "\
+√ is as it has to be, ‼ works with a limit or may not be read, × keeps Models from being exposed.
+
+Exit codes:
+  0  nothing failed
+  1  something failed
+  2  there is no cluster, or the arguments are wrong")]
 pub(crate) struct Arguments {
     /// Check only what has to be there before the operator is installed.
     #[arg(long)]
