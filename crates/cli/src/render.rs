@@ -1,6 +1,5 @@
 //! `kthena-bridge render`: the plan of the operator, offline.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -11,8 +10,8 @@ use kthena_bridge_core::provider::{self, Provider};
 use kthena_bridge_core::topology::NotAccepted;
 use kthena_bridge_core::{Exposure, Topology, plan};
 
-use crate::config;
 use crate::input::{self, Input};
+use crate::{config, output};
 
 /// Arguments of `render`.
 #[derive(Args)]
@@ -51,17 +50,15 @@ pub(crate) enum Error {
     Annotations(String, InvalidAnnotations),
     #[error("{0}: {1}")]
     Topology(String, NotAccepted),
-    #[error("writing to standard output: {0}")]
-    Write(#[from] std::io::Error),
+    #[error(transparent)]
+    Output(#[from] output::Error),
     #[error("writing YAML: {0}")]
     Yaml(#[from] serde_yaml::Error),
 }
 
 /// Prints the objects of every Model, or nothing at all.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
-    let yaml = render(arguments)?;
-    std::io::stdout().write_all(yaml.as_bytes())?;
-    Ok(())
+    Ok(output::print(&render(arguments)?)?)
 }
 
 fn render(arguments: &Arguments) -> Result<String, Error> {

@@ -150,3 +150,20 @@ fn bad_input_names_file_document_and_field_and_prints_nothing() {
         assert_eq!(text(&output.stdout), "");
     }
 }
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kthena-bridge"))
+        .args(["render", "-f", "-", "--gateway", "inference-gateway"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(MODEL.as_bytes()).unwrap();
+    drop(input);
+    let ended = child.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+}

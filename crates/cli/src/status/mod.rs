@@ -100,18 +100,18 @@ struct Selection {
 
 impl Selection {
     /// Those that are exposed, and what is wrong with those that are named.
-    fn select<'a>(&self, models: &'a [ModelBooster]) -> (Vec<&'a ModelBooster>, Vec<String>) {
+    fn select<'a>(
+        &self,
+        models: impl Iterator<Item = &'a ModelBooster> + Clone,
+    ) -> (Vec<&'a ModelBooster>, Vec<String>) {
         if self.names.is_empty() {
-            return (
-                models.iter().filter(|m| is_exposed(m)).collect(),
-                Vec::new(),
-            );
+            return (models.filter(|m| is_exposed(m)).collect(), Vec::new());
         }
         let namespace = self.namespace.as_deref().unwrap_or_default();
         let (mut found, mut wrong) = (Vec::new(), Vec::new());
         for name in &self.names {
             let is = |m: &&ModelBooster| m.metadata.name.as_ref() == Some(name);
-            match models.iter().find(is) {
+            match models.clone().find(is) {
                 Some(model) if is_exposed(model) => found.push(model),
                 Some(_) => wrong.push(format!(
                     "ModelBooster {namespace}/{name} is not exposed; annotate it with {}=true",
@@ -147,7 +147,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         None => Vec::new(),
     };
     let (seen, operator) = Box::pin(look(arguments, &cluster, &selection)).await?;
-    let (models, not_there) = selection.select(&seen.models);
+    let (models, not_there) = selection.select(seen.models.iter());
     if arguments.wait.is_none() {
         wrong = not_there;
     }

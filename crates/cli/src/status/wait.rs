@@ -87,8 +87,7 @@ async fn watch(
         if !listed {
             continue;
         }
-        let now: Vec<ModelBooster> = models.values().cloned().collect();
-        match standing(selection, &now, condition) {
+        match standing(selection, models.values(), condition) {
             Standing::Met => return Ok(Vec::new()),
             Standing::Wrong(wrong) => return Ok(wrong),
             Standing::Unmet(unmet) => *last = unmet,
@@ -112,7 +111,11 @@ fn refused(error: &kube::Error, selection: &Selection) -> Result<(), observe::Er
     }
 }
 
-fn standing(selection: &Selection, models: &[ModelBooster], type_: ConditionType) -> Standing {
+fn standing<'a>(
+    selection: &Selection,
+    models: impl Iterator<Item = &'a ModelBooster> + Clone,
+    type_: ConditionType,
+) -> Standing {
     let (exposed, wrong) = selection.select(models);
     if !wrong.is_empty() {
         return Standing::Wrong(wrong);
@@ -166,7 +169,7 @@ mod tests {
             namespace: Some("a".to_owned()),
             names: names.iter().map(|&n| n.to_owned()).collect(),
         };
-        standing(&selection, models, ConditionType::Programmed)
+        standing(&selection, models.iter(), ConditionType::Programmed)
     }
 
     #[test]
