@@ -333,10 +333,13 @@ fn programmed(
     }
 }
 
-/// The Gateways that exposed Models name, as `namespace/name`.
+/// The Gateways that exposed Models name, or the configuration for them, as `namespace/name`.
 fn used(facts: &Facts) -> BTreeSet<String> {
     let installed = facts.installed.as_ref();
     let models = installed.and_then(|installed| installed.models.as_ref().ok());
+    let config = facts.config.as_ref().ok();
+    let default = config.and_then(|config| config.default_gateway.as_ref());
+    let default = default.map_or("", |gateways| gateways.as_str());
     let mut used = BTreeSet::new();
     for model in models
         .into_iter()
@@ -344,7 +347,10 @@ fn used(facts: &Facts) -> BTreeSet<String> {
         .filter(|model| is_exposed(model))
     {
         let own = model.namespace().unwrap_or_default();
-        let named = model.annotations().get(GATEWAY).map_or("", String::as_str);
+        let named = model
+            .annotations()
+            .get(GATEWAY)
+            .map_or(default, String::as_str);
         for gateway in named.split(',').map(str::trim).filter(|g| !g.is_empty()) {
             let gateway = gateway.split(':').next().unwrap_or_default();
             used.insert(match gateway.split_once('/') {
