@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kthena_bridge_api::annotation::GATEWAY;
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
+use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_core::Exposure;
 use kthena_bridge_core::provider::{self, Provider};
 use kube::ResourceExt as _;
 
 use super::facts::{Facts, Unknown, Workload};
 use super::kubernetes::is_served;
-use super::pickers::is_exposed;
 use super::report::{Category, Check, Subject};
 use super::version::Version;
 use super::{names, unknown};
@@ -333,33 +333,23 @@ fn programmed(
     }
 }
 
-/// The Gateways that exposed Models name, or the configuration for them, as `namespace/name`.
+/// The Gateways that exposed Models ask for, as `namespace/name`.
 fn used(facts: &Facts) -> BTreeSet<String> {
-    let installed = facts.installed.as_ref();
-    let models = installed.and_then(|installed| installed.models.as_ref().ok());
-    let config = facts.config.as_ref().ok();
-    let default = config.and_then(|config| config.default_gateway.as_ref());
-    let default = default.map_or("", |gateways| gateways.as_str());
-    let mut used = BTreeSet::new();
-    for model in models
-        .into_iter()
-        .flatten()
-        .filter(|model| is_exposed(model))
-    {
-        let own = model.namespace().unwrap_or_default();
-        let named = model
-            .annotations()
-            .get(GATEWAY)
-            .map_or(default, String::as_str);
-        for gateway in named.split(',').map(str::trim).filter(|g| !g.is_empty()) {
-            let gateway = gateway.split(':').next().unwrap_or_default();
-            used.insert(match gateway.split_once('/') {
-                Some(_) => gateway.to_owned(),
-                None => format!("{own}/{gateway}"),
-            });
-        }
-    }
-    used
+    let Some(installed) = &facts.installed else {
+        return BTreeSet::new();
+    };
+    let config = facts.config.clone().unwrap_or_default();
+    let gateways = |model: &ModelBooster| {
+        let annotations = model.annotations();
+        let namespace = model.namespace().unwrap_or_default();
+        let parsed = Exposure::parse(&namespace, &model.name_any(), annotations, &config);
+        parsed.ok().flatten().map_or_else(Vec::new, |e| e.gateways)
+    };
+    let models = installed.models.iter().flatten();
+    models
+        .flat_map(gateways)
+        .map(|gateway| format!("{}/{}", gateway.namespace, gateway.name))
+        .collect()
 }
 
 /// Why a Gateway is not programmed; nothing when it is.
