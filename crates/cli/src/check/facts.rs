@@ -151,6 +151,7 @@ impl Facts {
         let namespace = operator
             .as_ref()
             .map_or(operator_namespace, |o| o.namespace.as_str());
+        let given = config.is_some();
         let config = match config {
             Some(config) => Ok(config),
             None if pre => Ok(Config::default()),
@@ -165,9 +166,11 @@ impl Facts {
             }
             let pickers = format!("{LABEL_MANAGED_BY}={MANAGED_BY}");
             let account = operator.as_ref().map(|o| o.account.as_str());
+            let itself = is_operator(client, namespace, account, given).await;
+            let account = account.unwrap_or(config::NAME);
             let role = assumed.endpoint_picker.cluster_role.as_str();
             let (rights, picker_role, pickers, models) = tokio::join!(
-                rights(client, namespace, account, &scopes),
+                rights(client, namespace, account, itself, &scopes),
                 picker_roles(client, role, &scopes),
                 workloads(client, &scopes, &pickers),
                 list(in_scopes(client, &scopes), ListParams::default()),
@@ -181,7 +184,17 @@ impl Facts {
             })
         };
         let everywhere = [String::new()];
-        let (served, definitions, classes, gateways, elsewhere, kthena, istiod) = tokio::join!(
+        let (
+            served,
+            definitions,
+            classes,
+            gateways,
+            elsewhere,
+            kthena,
+            istiod,
+            may_not_create,
+            installed,
+        ) = tokio::join!(
             served(client),
             definitions(client),
             list(vec![Api::all(client.clone())], ListParams::default()),
@@ -193,8 +206,6 @@ impl Facts {
                 "app.kubernetes.io/component=kthena-controller-manager"
             ),
             workloads(client, &everywhere, "app=istiod"),
-        );
-        let (may_not_create, installed) = tokio::join!(
             may_not_create(client, operator_namespace, &scopes, pre),
             Box::pin(installed),
         );
@@ -442,11 +453,10 @@ async fn picker_roles(
 async fn rights(
     client: &Client,
     namespace: &str,
-    account: Option<&str>,
+    account: &str,
+    itself: bool,
     scopes: &[String],
 ) -> PerNamespace<Rights> {
-    let itself = is_operator(client, namespace, account).await;
-    let account = account.unwrap_or(config::NAME);
     let rights = scopes.iter().map(async |scope| {
         let rights = if itself {
             // A ClusterRole's rules are those of every namespace, too.
@@ -460,9 +470,14 @@ async fn rights(
     join_all(rights).await.into_iter().collect()
 }
 
-/// Whether the caller is the operator: its ServiceAccount, or any of its namespace for those who may not see
-/// which one it has.
-async fn is_operator(client: &Client, namespace: &str, account: Option<&str>) -> bool {
+/// Whether the caller is the operator: has its ServiceAccount, or, where that may not be seen, the usual one, or
+/// any of its namespace together with its configuration, as `helm test` has.
+async fn is_operator(
+    client: &Client,
+    namespace: &str,
+    account: Option<&str>,
+    has_config: bool,
+) -> bool {
     let who: Api<SelfSubjectReview> = Api::all(client.clone());
     let caller = answer(who.create(&PostParams::default(), &SelfSubjectReview::default())).await;
     let caller = caller
@@ -471,7 +486,10 @@ async fn is_operator(client: &Client, namespace: &str, account: Option<&str>) ->
         .unwrap_or_default();
     // <https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/>
     let own = caller.strip_prefix(&format!("system:serviceaccount:{namespace}:"));
-    own.is_some_and(|name| account.is_none_or(|account| account == name))
+    own.is_some_and(|name| match account {
+        Some(account) => account == name,
+        None => has_config || name == config::NAME,
+    })
 }
 
 async fn own_rights(client: &Client, namespace: &str) -> Known<Rights> {

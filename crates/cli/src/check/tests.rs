@@ -664,6 +664,11 @@ fn an_operator_of_namespaces_knows_only_the_gateways_that_it_is_told_of() {
     }
     let mut facts = confined_for_administrators();
     add(&mut facts, "another");
+    facts.config.as_mut().unwrap().default_gateway =
+        Config::parse("defaultGateway: infra/another:http")
+            .unwrap()
+            .default_gateway;
+    assert_eq!(ills(&facts), [format!("× {said}")]);
     let text = plain(&judge(&facts));
     let line = "gateways: [{namespace: infra, name: another, provider: istio}]";
     assert!(text.contains(line), "{text}");

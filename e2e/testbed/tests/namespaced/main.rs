@@ -152,6 +152,7 @@ async fn an_operator_of_namespaces_serves_them_and_asks_for_nothing_elsewhere() 
     release.upgrade_and_uninstall(&model, shared).await;
     release::restart_the_picker(bed, &model).await;
     wait_for_answer(bed, shared).await;
+    another_service_account_is_checked(bed, values, &namespaces).await;
 }
 
 /// It may not be read, and the configuration names it.
@@ -243,6 +244,29 @@ async fn the_operators_log_is_plain(bed: &TestBed) {
         assert!(log.contains("INFO"), "{log}");
         assert!(!log.contains('\u{1b}'), "{log}");
     }
+}
+
+/// The operator may not read its Deployment, which says what its ServiceAccount is called.
+async fn another_service_account_is_checked(
+    bed: &TestBed,
+    mut values: Value,
+    namespaces: &Namespaces<'_>,
+) {
+    values["serviceAccount"] = json!({"name": "ours"});
+    let release = Release::install(bed, &values).await;
+    let (passed, log) = release.test().await;
+    let (code, text) = check(bed, &[]).await;
+    release.uninstall().await;
+    passed.map_err(|e| format!("{e}\n{log}")).unwrap();
+    assert_eq!(code, 0, "{text}");
+    let mut watched = namespaces.watched();
+    watched.sort_unstable();
+    let said = format!(
+        "√ the operator has all rights that it needs in {}",
+        watched.join(", ")
+    );
+    assert!(log.contains(&said), "{log}");
+    assert!(text.contains(&said), "{text}");
 }
 
 /// What `check` says to somebody with all rights: the exit code, and the output.

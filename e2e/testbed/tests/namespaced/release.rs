@@ -59,6 +59,10 @@ impl<'a> Release<'a> {
         self.helm.run(&[args, &namespace].concat()).await
     }
 
+    pub(crate) async fn uninstall(&self) {
+        self.run(&["uninstall", OPERATOR, "--wait"]).await.unwrap();
+    }
+
     /// Upgrades to another configuration and uninstalls, with a request loop around it.
     pub(crate) async fn upgrade_and_uninstall(&self, model: &Model<'_>, gateway: Ipv4Addr) {
         let bed = self.bed;
@@ -84,7 +88,7 @@ impl<'a> Release<'a> {
             self.run(&[&upgrade[..], &WAIT].concat()).await.unwrap();
             wait_for_failure_mode(bed, model, "FailClose").await;
             let upgraded = asked.get();
-            self.run(&["uninstall", OPERATOR, "--wait"]).await.unwrap();
+            self.uninstall().await;
             let looked = bed.wait_for("the operator is gone", LIMIT, async || {
                 let found = pods(bed, OPERATOR_NAMESPACE, OPERATOR).await?;
                 let names: Vec<_> = found.iter().map(|pod| &pod.metadata.name).collect();
