@@ -157,11 +157,7 @@ fn version(picker: &EndpointPickerConfig) -> Checked {
     refuse(
         format!("endpointPicker.{field}"),
         format!(
-<<<<<<< HEAD
-            "{} is no version that the flavour {flavour} has: known are {}; set \
-=======
             "{} is no version of the flavour {flavour} that is known: {} are; set \
->>>>>>> tidy
              endpointPicker.flavour, or endpointPicker.version where the image's tag is none",
             quote(version.as_str()),
             picker.flavour.range()
