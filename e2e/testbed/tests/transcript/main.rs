@@ -196,7 +196,7 @@ fn every_block_is_run_or_says_why_not() {
             || document == REASONS;
         for block in blocks(&read(&document).unwrap()) {
             let place = format!("{document}:{}", block.line);
-            let languages = ["console", "yaml", "mermaid"];
+            let languages = ["console", "json", "mermaid", "yaml"];
             assert!(
                 languages.contains(&block.language.as_str()),
                 "{place}: {:?} is none of {languages:?}",
