@@ -288,26 +288,15 @@ pub(crate) async fn run(only: &str) -> Result<()> {
 
     let shelf = Shelf::default();
     let mut table = Table::default();
-    let mut again = Vec::new();
     print(&row(Table::HEAD))?;
     let mut running = stream::iter(together)
         .map(|s| s.run(&bed, &shelf))
         .buffer_unordered(TOGETHER);
     while let Some((situation, record, took)) = running.next().await {
         table.add(situation, &record, took)?;
-        if table.disagree.last() == Some(&situation.name) {
-            table.disagree.pop();
-            again.push(situation);
-        }
     }
     for situation in alone {
         let (situation, record, took) = situation.run(&bed, &shelf).await;
-        table.add(situation, &record, took)?;
-    }
-    // A busy machine disturbs situations that run beside others. A lie shows alone as well.
-    for situation in again {
-        let (situation, record, took) = situation.run(&bed, &shelf).await;
-        table.again.push(situation.name);
         table.add(situation, &record, took)?;
     }
     table.finish()
@@ -318,8 +307,6 @@ pub(crate) async fn run(only: &str) -> Result<()> {
 struct Table {
     agree: usize,
     disagree: Vec<&'static str>,
-    /// Those that did not agree beside others, and were run a second time.
-    again: Vec<&'static str>,
     /// What they are excepted for, by the names of the situations.
     excepted: BTreeMap<&'static str, &'static str>,
     longest: Duration,
@@ -388,7 +375,6 @@ impl Table {
         let situations = self.agree + self.disagree.len();
         let totals = json!({
             "situations": situations,
-            "again": self.again,
             "agree": self.agree,
             "disagree": self.disagree,
             "excepted": self.excepted,
