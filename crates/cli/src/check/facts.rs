@@ -540,11 +540,14 @@ async fn granted(client: &Client, scope: &str, namespace: &str, account: &str) -
 }
 
 /// What an installation creates in the operator's namespace.
-const INSTALLED: [(&str, &str); 4] = [
+const INSTALLED: [(&str, &str); 6] = [
     ("", "serviceaccounts"),
     ("", "configmaps"),
     ("apps", "deployments"),
     ("", "services"),
+    // For the Lease.
+    ("rbac.authorization.k8s.io", "roles"),
+    ("rbac.authorization.k8s.io", "rolebindings"),
 ];
 /// What it creates beside them: the kinds of `config/`.
 const OF_CLUSTER: [(&str, &str); 3] = [
