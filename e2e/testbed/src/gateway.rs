@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long a Gateway may take to answer for a Model as it should.
-const SERVED: Duration = Duration::from_mins(1);
+const SERVED: Duration = Duration::from_secs(40);
 /// The class that tests' Gateways name; Istio's own.
 const CLASS: &str = "
 apiVersion: gateway.networking.k8s.io/v1

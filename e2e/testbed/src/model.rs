@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kthena_bridge_api::DOMAIN;
 use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, MANAGED_BY};
@@ -11,7 +12,7 @@ use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Context as _, Error, Result};
-use crate::{Namespace, TestBed};
+use crate::{Namespace, TestBed, is_ready};
 
 /// How long a Model may take to be served, from nothing.
 const LIMIT: Duration = Duration::from_secs(40);
@@ -227,6 +228,30 @@ impl Model<'_> {
             children.extend(of_model.map(|object| (kind, object)));
         }
         Ok(children)
+    }
+
+    /// Deletes the pod of its endpoint picker, and waits until another one is ready.
+    pub async fn restart_picker(&self) -> Result<()> {
+        let before = self.wait_for_picker(None).await?;
+        let pods: Api<Pod> = Api::namespaced(self.bed.client()?, &self.namespace);
+        pods.delete(&before, &DeleteParams::default())
+            .await
+            .context(|| format!("deleting pod {before}"))?;
+        self.wait_for_picker(Some(&before)).await.map(drop)
+    }
+
+    /// Waits until its endpoint picker has one pod, other than `before`, and it is ready; tells its name.
+    async fn wait_for_picker(&self, before: Option<&str>) -> Result<String> {
+        let what = format!("the endpoint picker has a ready pod other than {before:?}");
+        let picker = format!("{}-epp", self.name);
+        let looked = self.bed.wait_for(what, LIMIT, async || {
+            let found = self.bed.pods_of(&self.namespace, &picker).await?;
+            let ready = found.len() == 1 && found.iter().all(is_ready);
+            let name = found.first().and_then(|pod| pod.metadata.name.clone());
+            name.filter(|name| ready && before != Some(name))
+                .ok_or_else(|| format!("{found:?}"))
+        });
+        looked.await
     }
 
     /// Waits until the bridge has left nothing: no object and no condition.

@@ -10,9 +10,9 @@ use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::TestBed;
 use crate::error::{Context as _, Error, Result};
 use crate::process::output;
+use crate::{TestBed, is_ready};
 
 /// The namespace that the operator runs in.
 pub const OPERATOR_NAMESPACE: &str = "kthena-bridge-system";
@@ -93,15 +93,4 @@ impl TestBed {
             .await
             .map_err(|e| Error::Other(format!("{e}\n{}", self.tails(OPERATOR_NAMESPACE, 20))))
     }
-}
-
-/// Whether a pod is ready.
-pub fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod
-        .status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten());
-    conditions
-        .into_iter()
-        .any(|c| c.type_ == "Ready" && c.status == "True")
 }

@@ -1,17 +1,16 @@
 //! The packed chart on a cluster: install, upgrade, uninstall, and a request loop meanwhile.
 
-use std::cell::{Cell, RefCell};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kthena_bridge_api::child::ChildKind;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use testbed::{Model, OPERATOR, OPERATOR_NAMESPACE, Release, TestBed, is_ready};
+use testbed::{Model, OPERATOR, OPERATOR_NAMESPACE, Release, TestBed};
 
 use crate::metrics::asked_for;
 use crate::{RELEASE, chart};
@@ -35,46 +34,9 @@ async fn packed(bed: &TestBed) -> PathBuf {
     folder.join("kthena-bridge-0.1.0.tgz")
 }
 
-/// Asks by a name that the engine does not serve: without the endpoint picker, which rewrites it, there is a 404.
-async fn ask(bed: &TestBed, gateway: Ipv4Addr) -> Result<(), String> {
-    let answer = bed.ask(gateway, "", "demo").await?;
-    if answer.status == 200 {
-        Ok(())
-    } else {
-        Err(format!("{answer:?}"))
-    }
-}
-
-async fn pods(bed: &TestBed, namespace: &str, name: &str) -> Result<Vec<Pod>, String> {
-    let client = bed.client().map_err(|e| e.to_string())?;
-    let all: Api<Pod> = Api::namespaced(client, namespace);
-    let found = all
-        .list(&ListParams::default())
-        .await
-        .map_err(|e| e.to_string())?;
-    let named = found.items.into_iter().filter(|pod| {
-        let pods = pod.metadata.name.as_deref().unwrap_or_default();
-        pods.starts_with(&format!("{name}-"))
-    });
-    Ok(named.collect())
-}
-
-/// Waits until the endpoint picker has this one pod, other than `before`, and it is ready.
-async fn wait_for_picker(bed: &TestBed, namespace: &str, before: Option<&str>) -> String {
-    let what = format!("the endpoint picker has a ready pod other than {before:?}");
-    let looked = bed.wait_for(what, LIMIT, async || {
-        let found = pods(bed, namespace, "demo-epp").await?;
-        let ready = found.len() == 1 && found.iter().all(is_ready);
-        let name = found.first().and_then(|pod| pod.metadata.name.clone());
-        name.filter(|name| ready && before != Some(name))
-            .ok_or_else(|| format!("{found:?}"))
-    });
-    looked.await.unwrap()
-}
-
 async fn wait_until_the_operator_is_gone(bed: &TestBed) {
     let looked = bed.wait_for("the operator is gone", LIMIT, async || {
-        let found = pods(bed, OPERATOR_NAMESPACE, OPERATOR).await?;
+        let found = bed.pods_of(OPERATOR_NAMESPACE, OPERATOR).await?;
         if found.is_empty() {
             Ok(())
         } else {
@@ -86,7 +48,7 @@ async fn wait_until_the_operator_is_gone(bed: &TestBed) {
 
 /// The operator that runs gives what alerts and dashboard ask for, but for what has not happened.
 async fn compare_metrics(bed: &TestBed) {
-    let found = pods(bed, OPERATOR_NAMESPACE, OPERATOR).await.unwrap();
+    let found = bed.pods_of(OPERATOR_NAMESPACE, OPERATOR).await.unwrap();
     let address = found[0].status.as_ref().and_then(|s| s.pod_ip.as_deref());
     let url = format!("http://{}:8080/metrics", address.unwrap());
     let text = bed.get(&url).await.unwrap().body;
@@ -127,15 +89,7 @@ async fn upgrade_and_uninstall(
     model: &Model<'_>,
     gateway: Ipv4Addr,
 ) {
-    let (done, asked, failed) = (Cell::new(false), Cell::new(0), RefCell::new(Vec::new()));
-    let requests = async {
-        while !done.get() || asked.get() < REQUESTS {
-            asked.set(asked.get() + 1);
-            if let Err(error) = ask(bed, gateway).await {
-                failed.borrow_mut().push(error);
-            }
-        }
-    };
+    let requests = bed.requests(gateway);
     let steps = async {
         let changed = [
             "--set",
@@ -145,14 +99,13 @@ async fn upgrade_and_uninstall(
         release.upgrade(&args).await.unwrap();
         // The new configuration is in effect.
         model.wait_for_condition("Reachable", "True").await.unwrap();
-        let upgraded = asked.get();
+        let upgraded = requests.sent();
         release.uninstall(&[]).await.unwrap();
         wait_until_the_operator_is_gone(bed).await;
-        done.set(true);
-        (upgraded, asked.get() - upgraded)
+        (upgraded, requests.sent() - upgraded)
     };
-    let ((upgrade, uninstall), ()) = tokio::join!(steps, requests);
-    let (asked, failed) = (asked.get(), failed.into_inner());
+    let (upgrade, uninstall) = requests.during(REQUESTS, steps).await;
+    let (asked, failed) = (requests.sent(), requests.failed());
     let seen =
         format!("{upgrade} of {asked} sent during the upgrade, {uninstall} during the uninstall");
     assert_eq!(failed, Vec::<String>::new(), "{seen}");
@@ -171,12 +124,7 @@ async fn restart_the_picker(bed: &TestBed, model: &Model<'_>, gateway: Ipv4Addr)
         let kept = model.child(kind, "demo-epp").await.unwrap();
         assert!(kept.is_some(), "{kind}");
     }
-    let picker = wait_for_picker(bed, model.namespace(), None).await;
-    Api::<Pod>::namespaced(client, model.namespace())
-        .delete(&picker, &DeleteParams::default())
-        .await
-        .unwrap();
-    wait_for_picker(bed, model.namespace(), Some(&picker)).await;
+    model.restart_picker().await.unwrap();
     bed.wait_for_answer(gateway, "", "demo", 200).await.unwrap();
 }
 

@@ -1,6 +1,5 @@
 //! A file that changes.
 
-use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
 use kthena_bridge_api::child::LABEL_PICKER;
@@ -72,16 +71,7 @@ async fn a_change_is_taken_over_and_one_that_cannot_be_used_is_told() {
     let before = operator(&bed).await;
 
     // What does not start the picker anew interrupts nothing.
-    let (done, asked, failed) = (Cell::new(false), Cell::new(0), RefCell::new(Vec::new()));
-    let requests = async {
-        while !done.get() {
-            asked.set(asked.get() + 1);
-            match bed.ask(gateway, "", "demo").await {
-                Ok(answer) if answer.status == 200 => {}
-                other => failed.borrow_mut().push(format!("{other:?}")),
-            }
-        }
-    };
+    let requests = bed.requests(gateway);
     let steps = async {
         let began = Instant::now();
         bed.configure_operator("{failureMode: FailClose, concurrency: 3}")
@@ -91,11 +81,10 @@ async fn a_change_is_taken_over_and_one_that_cannot_be_used_is_told() {
             pool["spec"]["endpointPickerRef"]["failureMode"] == "FailClose"
         })
         .await;
-        done.set(true);
         began.elapsed()
     };
-    let (took, ()) = tokio::join!(steps, requests);
-    let (asked, failed) = (asked.get(), failed.into_inner());
+    let took = requests.during(0, steps).await;
+    let (asked, failed) = (requests.sent(), requests.failed());
     assert_eq!(failed, Vec::<String>::new(), "of {asked}");
     assert!(asked > 0);
     eprintln!("the pool followed the ConfigMap after {took:?}, and {asked} requests were answered");
@@ -152,6 +141,12 @@ async fn a_change_is_taken_over_and_one_that_cannot_be_used_is_told() {
     let requests = json!({"cpu": "200m", "memory": "1Gi"});
     let resources = json!({"requests": requests, "limits": {"memory": "1Gi"}});
     assert_eq!(looked.await.unwrap(), resources);
+    let deployment = model.child(ChildKind::Deployment, "demo-epp").await;
+    assert_eq!(
+        deployment.unwrap().unwrap().metadata.generation,
+        Some(2),
+        "it is never started with half of what was configured before"
+    );
     wait_for_child(
         &bed,
         &model,

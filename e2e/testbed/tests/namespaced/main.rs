@@ -18,31 +18,10 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 use testbed::audit::Request;
-use testbed::{Answer, Model, Namespace, OPERATOR, OPERATOR_NAMESPACE, TestBed};
-use tokio::process::Command;
-
-use release::Release;
+use testbed::{Model, Namespace, OPERATOR, OPERATOR_NAMESPACE, Release, TestBed, kthena_bridge};
 
 const LIMIT: Duration = Duration::from_secs(40);
 const PICKERS_ROLE: &str = "kthena-bridge-endpoint-picker";
-
-async fn ask(bed: &TestBed, gateway: Ipv4Addr) -> Result<Answer, String> {
-    // The engine does not serve this name: only the endpoint picker makes it one that it does.
-    let question = json!({"model": "demo", "messages": [{"role": "user", "content": "Hi"}]});
-    let url = format!("http://{gateway}/v1/chat/completions");
-    let answer = bed.post(&url, &[], &question).await?;
-    if answer.status == 200 {
-        Ok(answer)
-    } else {
-        Err(format!("{answer:?}"))
-    }
-}
-
-async fn wait_for_answer(bed: &TestBed, gateway: Ipv4Addr) {
-    bed.wait_for("the Model answers", LIMIT, async || ask(bed, gateway).await)
-        .await
-        .unwrap();
-}
 
 /// A Gateway that takes routes of these namespaces.
 async fn gateway(bed: &TestBed, of: &Namespace<'_>, name: &str, namespaces: &Value) -> Ipv4Addr {
@@ -112,7 +91,7 @@ async fn an_operator_of_namespaces_serves_them_and_asks_for_nothing_elsewhere() 
             {"namespace": namespaces.team.name(), "name": "by-label", "provider": "istio"},
         ]},
     });
-    let release = Release::install(bed, &values).await;
+    let release = release::install(bed, &values).await;
 
     // That of the other namespace is asked for first.
     let elsewhere = namespaces.other.model("demo").await.unwrap();
@@ -133,7 +112,7 @@ async fn an_operator_of_namespaces_serves_them_and_asks_for_nothing_elsewhere() 
         .await
         .unwrap();
     model.wait_for_condition("Accepted", "True").await.unwrap();
-    wait_for_answer(bed, shared).await;
+    bed.wait_for_answer(shared, "", "demo", 200).await.unwrap();
 
     let another = namespaces.second.model("another").await.unwrap();
     let path = [("path", Some("/another"))];
@@ -149,9 +128,9 @@ async fn an_operator_of_namespaces_serves_them_and_asks_for_nothing_elsewhere() 
     another.annotate(&[("expose", None)]).await.unwrap();
     another.wait_until_withdrawn().await.unwrap();
 
-    release.upgrade_and_uninstall(&model, shared).await;
+    release::upgrade_and_uninstall(bed, &release, &model, shared).await;
     release::restart_the_picker(bed, &model).await;
-    wait_for_answer(bed, shared).await;
+    bed.wait_for_answer(shared, "", "demo", 200).await.unwrap();
     another_service_account_is_checked(bed, values, &namespaces).await;
 }
 
@@ -163,7 +142,7 @@ async fn a_gateway_of_another_namespace_serves(
     address: Ipv4Addr,
 ) {
     model.expose(gateway, &[]).await.unwrap();
-    wait_for_answer(bed, address).await;
+    bed.wait_for_answer(address, "", "demo", 200).await.unwrap();
     let programmed = model
         .wait_for_condition("Programmed", "True")
         .await
@@ -208,7 +187,9 @@ async fn what_may_not_be_known_is_told(bed: &TestBed, team: &Namespace<'_>, mode
         .wait_for_condition("Programmed", "True")
         .await
         .unwrap();
-    wait_for_answer(bed, by_label).await;
+    bed.wait_for_answer(by_label, "", "demo", 200)
+        .await
+        .unwrap();
 }
 
 /// The Lease is created and renewed, and that is all that is asked for elsewhere.
@@ -235,10 +216,7 @@ async fn only_leases_are_asked_for_elsewhere(bed: &TestBed, watched: &[&str]) {
 
 /// A container's log is no terminal.
 async fn the_operators_log_is_plain(bed: &TestBed) {
-    for pod in release::pods(bed, OPERATOR_NAMESPACE, OPERATOR)
-        .await
-        .unwrap()
-    {
+    for pod in release::operators(bed).await.unwrap() {
         let name = pod.metadata.name.unwrap();
         let log = bed.container_log(OPERATOR_NAMESPACE, &name, OPERATOR);
         assert!(log.contains("INFO"), "{log}");
@@ -253,10 +231,10 @@ async fn another_service_account_is_checked(
     namespaces: &Namespaces<'_>,
 ) {
     values["serviceAccount"] = json!({"name": "ours"});
-    let release = Release::install(bed, &values).await;
-    let (passed, log) = release.test().await;
+    let release = release::install(bed, &values).await;
+    let (passed, log) = release::test(bed, &release).await;
     let (code, text) = check(bed, &[]).await;
-    release.uninstall().await;
+    release::uninstall(&release).await;
     passed.map_err(|e| format!("{e}\n{log}")).unwrap();
     assert_eq!(code, 0, "{text}");
     let mut watched = namespaces.watched();
@@ -271,26 +249,18 @@ async fn another_service_account_is_checked(
 
 /// What `check` says to somebody with all rights: the exit code, and the output.
 async fn check(bed: &TestBed, arguments: &[&str]) -> (i32, String) {
-    let binary = testbed::built_binaries().unwrap().join("kthena-bridge");
-    let run = Command::new(binary)
-        .arg("check")
-        .args(arguments)
-        .env("KUBECONFIG", bed.kubeconfig())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(LIMIT, run).await.unwrap().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    // Without a code, a signal ended it.
-    let code = output.status.code().ok_or(output.status).unwrap();
-    (code, text(output.stdout) + &text(output.stderr))
+    let args = [&["check"], arguments].concat();
+    let run = kthena_bridge(bed.kubeconfig(), &args);
+    let said = tokio::time::timeout(LIMIT, run).await.unwrap().unwrap();
+    (said.code, said.output + &said.error)
 }
 
 /// `helm test` passes, and fails while the Role of one namespace lacks a right.
-async fn the_release_is_checked(bed: &TestBed, release: &Release<'_>, namespaces: &Namespaces<'_>) {
+async fn the_release_is_checked(bed: &TestBed, release: &Release, namespaces: &Namespaces<'_>) {
     let mut watched = namespaces.watched();
     watched.sort_unstable();
     let watched = watched.join(", ");
-    let (passed, log) = release.test().await;
+    let (passed, log) = release::test(bed, release).await;
     passed.map_err(|e| format!("{e}\n{log}")).unwrap();
     let infra = namespaces.infra.name();
     for said in [
@@ -344,7 +314,7 @@ async fn the_release_is_checked(bed: &TestBed, release: &Release<'_>, namespaces
         format!("× the operator may not delete httproutes.gateway.networking.k8s.io in {second}");
     // The API server's authorizer follows the role by a watch.
     let told = bed.wait_for("helm test fails for the right", LIMIT, async || {
-        let (passed, log) = release.test().await;
+        let (passed, log) = release::test(bed, release).await;
         if passed.is_err() && log.contains(&said) {
             Ok(log)
         } else {

@@ -1,116 +1,86 @@
-//! The chart's release: install, test, upgrade and uninstall, with a request loop meanwhile.
+//! What the chart's release is put through with `watchNamespaces`.
 
-use std::cell::{Cell, RefCell};
 use std::net::Ipv4Addr;
-use std::path::Path;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::rbac::v1::Role;
 use kthena_bridge_api::child::ChildKind;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams};
 use serde_json::Value;
-use testbed::{Helm, Model, OPERATOR, OPERATOR_NAMESPACE, TestBed, chart, is_ready};
+use testbed::{Model, OPERATOR, OPERATOR_NAMESPACE, Release, TestBed, chart};
 
-use crate::{LIMIT, PICKERS_ROLE, ask};
+use crate::{LIMIT, PICKERS_ROLE};
 
 /// The requests that go through the Gateway while the operator is upgraded and uninstalled.
 const REQUESTS: usize = 1_000;
-const WAIT: [&str; 3] = ["--wait", "--timeout", "60s"];
 
-/// The operator as a release of the chart.
-pub(crate) struct Release<'a> {
-    bed: &'a TestBed,
-    helm: Helm,
+/// Installs the operator with these values.
+pub(crate) async fn install(bed: &TestBed, values: &Value) -> Release {
+    let file = bed.dir().join("namespaced.values.yaml");
+    std::fs::write(&file, values.to_string()).unwrap();
+    let release = bed.release(&chart(), OPERATOR_NAMESPACE);
+    let values = ["--values", file.to_str().unwrap()];
+    let args = [&values[..], &Release::WAIT].concat();
+    release.install(&args).await.unwrap();
+    release
 }
 
-impl<'a> Release<'a> {
-    pub(crate) async fn install(bed: &'a TestBed, values: &Value) -> Self {
-        let file = bed.dir().join("namespaced.values.yaml");
-        std::fs::write(&file, values.to_string()).unwrap();
-        let helm = bed.helm();
-        let release = Self { bed, helm };
-        let path = |path: &Path| path.to_str().unwrap().to_owned();
-        let (chart, file) = (path(&chart()), path(&file));
-        let install = [
-            "install",
-            OPERATOR,
-            &chart,
-            "--create-namespace",
-            "--values",
-            &file,
-        ];
-        release.run(&[&install[..], &WAIT].concat()).await.unwrap();
-        release
-    }
+/// Runs `helm test`, and gives what the check has logged.
+pub(crate) async fn test(bed: &TestBed, release: &Release) -> (testbed::Result<String>, String) {
+    let said = release.test(&["--timeout", "60s"]).await;
+    // The bed's kubelet serves no logs, for which Helm would ask it.
+    let log = bed.container_log(OPERATOR_NAMESPACE, "kthena-bridge-check", "check");
+    (said, log)
+}
 
-    /// Runs `helm test`, and gives what the check has logged.
-    pub(crate) async fn test(&self) -> (testbed::Result<String>, String) {
-        let said = self.run(&["test", OPERATOR, "--timeout", "60s"]).await;
-        // The bed's kubelet serves no logs, for which Helm would ask it.
-        let log = self
-            .bed
-            .container_log(OPERATOR_NAMESPACE, "kthena-bridge-check", "check");
-        (said, log)
-    }
+pub(crate) async fn uninstall(release: &Release) {
+    release.uninstall(&["--wait"]).await.unwrap();
+}
 
-    async fn run(&self, args: &[&str]) -> testbed::Result<String> {
-        let namespace = ["--namespace", OPERATOR_NAMESPACE];
-        self.helm.run(&[args, &namespace].concat()).await
-    }
+/// The operators' pods; that of a `helm test` that failed stays beside them.
+pub(crate) async fn operators(bed: &TestBed) -> Result<Vec<Pod>, String> {
+    let mut found = bed.pods_of(OPERATOR_NAMESPACE, OPERATOR).await?;
+    found.retain(|pod| {
+        let labels = pod.metadata.labels.as_ref();
+        labels.is_some_and(|labels| labels.contains_key("pod-template-hash"))
+    });
+    Ok(found)
+}
 
-    pub(crate) async fn uninstall(&self) {
-        self.run(&["uninstall", OPERATOR, "--wait"]).await.unwrap();
-    }
-
-    /// Upgrades to another configuration and uninstalls, with a request loop around it.
-    pub(crate) async fn upgrade_and_uninstall(&self, model: &Model<'_>, gateway: Ipv4Addr) {
-        let bed = self.bed;
-        let (done, asked, failed) = (Cell::new(false), Cell::new(0), RefCell::new(Vec::new()));
-        let requests = async {
-            while !done.get() || asked.get() < REQUESTS {
-                asked.set(asked.get() + 1);
-                if let Err(error) = ask(bed, gateway).await {
-                    failed.borrow_mut().push(error);
-                }
+/// Upgrades to another configuration and uninstalls, with a request loop around it.
+pub(crate) async fn upgrade_and_uninstall(
+    bed: &TestBed,
+    release: &Release,
+    model: &Model<'_>,
+    gateway: Ipv4Addr,
+) {
+    let requests = bed.requests(gateway);
+    let steps = async {
+        let changed = ["--reuse-values", "--set", "config.failureMode=FailClose"];
+        let args = [&changed[..], &Release::WAIT].concat();
+        release.upgrade(&args).await.unwrap();
+        wait_for_failure_mode(bed, model, "FailClose").await;
+        let upgraded = requests.sent();
+        uninstall(release).await;
+        let looked = bed.wait_for("the operator is gone", LIMIT, async || {
+            let found = operators(bed).await?;
+            let names: Vec<_> = found.iter().map(|pod| &pod.metadata.name).collect();
+            if found.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{names:?}"))
             }
-        };
-        let steps = async {
-            let chart = chart();
-            let upgrade = [
-                "upgrade",
-                OPERATOR,
-                chart.to_str().unwrap(),
-                "--reuse-values",
-                "--set",
-                "config.failureMode=FailClose",
-            ];
-            self.run(&[&upgrade[..], &WAIT].concat()).await.unwrap();
-            wait_for_failure_mode(bed, model, "FailClose").await;
-            let upgraded = asked.get();
-            self.uninstall().await;
-            let looked = bed.wait_for("the operator is gone", LIMIT, async || {
-                let found = pods(bed, OPERATOR_NAMESPACE, OPERATOR).await?;
-                let names: Vec<_> = found.iter().map(|pod| &pod.metadata.name).collect();
-                if found.is_empty() {
-                    Ok(())
-                } else {
-                    Err(format!("{names:?}"))
-                }
-            });
-            looked.await.unwrap();
-            done.set(true);
-            (upgraded, asked.get() - upgraded)
-        };
-        let ((upgrade, uninstall), ()) = tokio::join!(steps, requests);
-        let (asked, failed) = (asked.get(), failed.into_inner());
-        let seen = format!(
-            "{upgrade} of {asked} sent during the upgrade, {uninstall} during the uninstall"
-        );
-        eprintln!("{seen}; {} failed", failed.len());
-        assert_eq!(failed, Vec::<String>::new(), "{seen}");
-        assert!(upgrade > 0 && uninstall > 0, "{seen}");
-    }
+        });
+        looked.await.unwrap();
+        (upgraded, requests.sent() - upgraded)
+    };
+    let (upgrade, uninstall) = requests.during(REQUESTS, steps).await;
+    let (asked, failed) = (requests.sent(), requests.failed());
+    let seen =
+        format!("{upgrade} of {asked} sent during the upgrade, {uninstall} during the uninstall");
+    eprintln!("{seen}; {} failed", failed.len());
+    assert_eq!(failed, Vec::<String>::new(), "{seen}");
+    assert!(upgrade > 0 && uninstall > 0, "{seen}");
 }
 
 /// Waits until the operator has written what its configuration says.
@@ -128,46 +98,10 @@ async fn wait_for_failure_mode(bed: &TestBed, model: &Model<'_>, mode: &str) {
     looked.await.unwrap();
 }
 
-/// The pods of a Deployment.
-pub(crate) async fn pods(bed: &TestBed, namespace: &str, name: &str) -> Result<Vec<Pod>, String> {
-    let client = bed.client().map_err(|e| e.to_string())?;
-    let all: Api<Pod> = Api::namespaced(client, namespace);
-    let found = all
-        .list(&ListParams::default())
-        .await
-        .map_err(|e| e.to_string())?;
-    let label = "pod-template-hash";
-    let named = found.items.into_iter().filter(|pod| {
-        let pods = pod.metadata.name.as_deref().unwrap_or_default();
-        let labels = pod.metadata.labels.as_ref();
-        pods.starts_with(&format!("{name}-")) && labels.is_some_and(|l| l.contains_key(label))
-    });
-    Ok(named.collect())
-}
-
-/// Waits until the endpoint picker has this one pod, other than `before`, and it is ready.
-async fn wait_for_picker(bed: &TestBed, namespace: &str, before: Option<&str>) -> String {
-    let what = format!("the endpoint picker has a ready pod other than {before:?}");
-    let looked = bed.wait_for(what, LIMIT, async || {
-        let found = pods(bed, namespace, "demo-epp").await?;
-        let ready = found.len() == 1 && found.iter().all(is_ready);
-        let name = found.first().and_then(|pod| pod.metadata.name.clone());
-        name.filter(|name| ready && before != Some(name))
-            .ok_or_else(|| format!("{found:?}"))
-    });
-    looked.await.unwrap()
-}
-
 /// Without the operator and its Role, the endpoint picker has all that it needs to start.
 pub(crate) async fn restart_the_picker(bed: &TestBed, model: &Model<'_>) {
-    let client = bed.client().unwrap();
-    let roles: Api<Role> = Api::namespaced(client.clone(), model.namespace());
+    let roles: Api<Role> = Api::namespaced(bed.client().unwrap(), model.namespace());
     assert!(roles.get_opt(OPERATOR).await.unwrap().is_none());
     assert!(roles.get_opt(PICKERS_ROLE).await.unwrap().is_some());
-    let picker = wait_for_picker(bed, model.namespace(), None).await;
-    Api::<Pod>::namespaced(client, model.namespace())
-        .delete(&picker, &DeleteParams::default())
-        .await
-        .unwrap();
-    wait_for_picker(bed, model.namespace(), Some(&picker)).await;
+    model.restart_picker().await.unwrap();
 }
