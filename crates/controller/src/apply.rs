@@ -173,11 +173,8 @@ impl Writer {
     /// Reads an object that the cache does not have: it lost its label, or it was never ours.
     async fn look(&self, desired: &Desired, namespace: &str) -> Result<Child, Error> {
         let api = self.api(desired.kind, namespace);
-        let object = answer(
-            || naming("get", desired.kind, namespace, &desired.name),
-            api.get(&desired.name),
-        )
-        .await?;
+        let what = || naming("get", desired.kind, namespace, &desired.name);
+        let object = answer(what, api.get(&desired.name)).await?;
         Ok(Child::reduce(desired.kind, &to_value(object)))
     }
 
@@ -215,10 +212,18 @@ impl Writer {
         Ok(())
     }
 
-    /// Applies over the version that was compared. Once, as a rule; more only where an earlier create left
-    /// fields that are no longer wanted, or where another manager added to what is ours alone.
+    /// Applies over the version that was compared. Once, as a rule; more only after the create, or where
+    /// another manager added to what is ours alone.
     async fn apply(&self, desired: &Desired, live: &Child) -> Result<(), Error> {
-        let version = live.metadata.resource_version.clone().unwrap_or_default();
+        let mut version = live.metadata.resource_version.clone().unwrap_or_default();
+        // Otherwise what is no longer wanted stays beside what is new until it is removed: an endpoint picker
+        // starts with half of two configurations, and a pool looks for the labels of both.
+        if let Some(entry) = live.created_entry {
+            let path = format!("/metadata/managedFields/{entry}/operation");
+            let as_applied = vec![json!({"op": "replace", "path": path, "value": "Apply"})];
+            let object = self.patch(desired, live, &version, as_applied).await?;
+            version_of(&object).clone_into(&mut version);
+        }
         let mut object = match self.apply_over(desired, live, &version).await {
             // A binding's role cannot be changed, only replaced.
             Err(error)
@@ -230,15 +235,6 @@ impl Writer {
             }
             object => object?,
         };
-        if let Some(fields) = differs(desired, &object)
-            .then(|| ownership::as_applied(&object))
-            .flatten()
-        {
-            let replace =
-                vec![json!({"op": "replace", "path": "/metadata/managedFields", "value": fields})];
-            object = self.patch(desired, &object, replace).await?;
-            object = self.apply_over(desired, live, version_of(&object)).await?;
-        }
         if differs(desired, &object) {
             let foreign: Vec<Value> = ownership::exclusive(desired.kind)
                 .iter()
@@ -252,7 +248,9 @@ impl Writer {
                 })
                 .collect();
             if !foreign.is_empty() {
-                object = self.patch(desired, &object, foreign).await?;
+                object = self
+                    .patch(desired, live, version_of(&object), foreign)
+                    .await?;
             }
         }
         let child = Child::reduce(desired.kind, &object);
@@ -297,15 +295,16 @@ impl Writer {
     async fn patch(
         &self,
         desired: &Desired,
-        seen: &Value,
+        live: &Child,
+        version: &str,
         operations: Vec<Value>,
     ) -> Result<Value, Error> {
-        let namespace = seen["metadata"]["namespace"].as_str().unwrap_or_default();
-        let what = || naming("patch", desired.kind, namespace, &desired.name);
-        let patch = patch_of_version(what, version_of(seen), operations)?;
-        let api = self.api(desired.kind, namespace);
+        let what = || naming("patch", desired.kind, live.namespace(), &desired.name);
+        let patch = patch_of_version(what, version, operations)?;
+        let api = self.api(desired.kind, live.namespace());
         let patch = Patch::<()>::Json(patch);
         let patched = answer(what, api.patch(&desired.name, &patch_params(), &patch)).await;
+        self.forget_if_gone(&patched, live);
         patched.map(to_value)
     }
 

@@ -42,14 +42,14 @@ pub(crate) fn to_value(object: DynamicObject) -> Value {
     serde_json::to_value(object).unwrap_or_default()
 }
 
-/// A JSON patch of the version that was seen.
+/// A JSON patch of the version that was seen; of another one it is a conflict.
 pub(crate) fn patch_of_version(
     what: impl FnOnce() -> String,
     version: &str,
     operations: Vec<Value>,
 ) -> Result<json_patch::Patch, Error> {
     let mut all =
-        vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": version})];
+        vec![json!({"op": "replace", "path": "/metadata/resourceVersion", "value": version})];
     all.extend(operations);
     serde_json::from_value(Value::Array(all)).map_err(|e| Error::Request {
         what: what(),

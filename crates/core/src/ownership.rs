@@ -89,23 +89,18 @@ pub fn written_at(object: &Value) -> Option<Timestamp> {
         .max()
 }
 
-/// The object's `managedFields` with our `Update` entry made an `Apply` entry; nothing when there is none.
+/// The place in `managedFields` of the entry that our create left, while nothing was applied since.
 ///
-/// A created object is recorded as updated, and an apply later on removes only what an apply has set:
-/// without this, a field that we stop sending would stay for ever. client-go's csaupgrade does the same.
+/// A created object is recorded as updated, and an apply removes only what an apply has set: unless the entry
+/// is made one of an apply before, a field that we stop sending stays. client-go's csaupgrade does the same.
 /// <https://github.com/kubernetes/client-go/blob/v0.36.3/util/csaupgrade/upgrade.go>
-pub fn as_applied(object: &Value) -> Option<Vec<Value>> {
-    let mut entries: Vec<Value> = managed_fields(object).cloned().collect();
-    let updated = entries
-        .iter()
-        .position(|e| is_ours(e) && e.get("operation").is_some_and(|o| o == "Update"))?;
-    let mut entry = entries.remove(updated);
-    entry["operation"] = "Apply".into();
-    match entries.iter_mut().find(|e| is_ours(e)) {
-        Some(applied) => unite(&mut applied["fieldsV1"], &entry["fieldsV1"]),
-        None => entries.push(entry),
-    }
-    Some(entries)
+pub fn created_entry(object: &Value) -> Option<usize> {
+    let mut ours = managed_fields(object)
+        .enumerate()
+        .filter(|(_, e)| is_ours(e));
+    let (at, entry) = ours.next()?;
+    let updated = entry.get("operation").is_some_and(|o| o == "Update");
+    (updated && ours.next().is_none()).then_some(at)
 }
 
 fn managed_fields(object: &Value) -> impl Iterator<Item = &Value> {

@@ -24,6 +24,8 @@ pub struct Child {
     pub digest: Digest,
     /// Whether we wrote any of its fields.
     pub managed: bool,
+    /// Where its managed fields have what our create set, while nothing was applied since.
+    pub created_entry: Option<usize>,
     /// When we last changed it.
     pub written_at: Option<Timestamp>,
     /// What its kind has that is read.
@@ -127,6 +129,7 @@ impl Child {
             kind,
             digest: ownership::live(kind, object),
             managed: ownership::is_managed(object),
+            created_entry: ownership::created_entry(object),
             written_at: ownership::written_at(object),
             detail: Detail::of(kind, object),
             metadata: ObjectMeta {

@@ -157,32 +157,19 @@ async fn a_field_that_is_no_longer_wanted_goes() {
     };
 
     let with_host = route(&[("hostnames", "a.example.com")]);
-    create(&client, namespace.name(), &with_host).await;
+    let created = create(&client, namespace.name(), &with_host).await;
+    let entry = ownership::created_entry(&created).unwrap();
     let without = route(&[]);
-    let applied = api
-        .patch(&without.name, &params, &Patch::Apply(&without.object))
-        .await
-        .unwrap();
-    let applied = serde_json::to_value(applied).unwrap();
-    assert_ne!(
-        ownership::live(without.kind, &applied),
-        without.digest,
-        "the host name should still be there"
-    );
-
-    let fields = ownership::as_applied(&applied).unwrap();
-    let patch: json_patch::Patch = serde_json::from_value(json!([
-        {"op": "test", "path": "/metadata/resourceVersion", "value": applied["metadata"]["resourceVersion"]},
-        {"op": "replace", "path": "/metadata/managedFields", "value": fields},
+    let path = format!("/metadata/managedFields/{entry}/operation");
+    let as_applied: json_patch::Patch = serde_json::from_value(json!([
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": created["metadata"]["resourceVersion"]},
+        {"op": "replace", "path": path, "value": "Apply"},
     ]))
     .unwrap();
-    api.patch(
-        &without.name,
-        &PatchParams::default(),
-        &Patch::<()>::Json(patch),
-    )
-    .await
-    .unwrap();
+    let as_applied = Patch::<()>::Json(as_applied);
+    api.patch(&without.name, &PatchParams::default(), &as_applied)
+        .await
+        .unwrap();
     let applied = api
         .patch(&without.name, &params, &Patch::Apply(&without.object))
         .await
@@ -194,4 +181,5 @@ async fn a_field_that_is_no_longer_wanted_goes() {
         "{applied:#}"
     );
     assert_eq!(applied["spec"].get("hostnames"), None);
+    assert_eq!(ownership::created_entry(&applied), None);
 }
