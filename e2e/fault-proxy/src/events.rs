@@ -1,0 +1,153 @@
+//! What becomes of the events of a watch: lines of JSON, in pieces of any size.
+//! <https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes>
+
+use serde_json::{Value, json};
+
+use crate::plan::WatchFault;
+
+/// What to do with a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It is passed on.
+    Pass(Vec<u8>),
+    /// It is left out.
+    Drop,
+    /// First wait for the thaw, then it is passed on.
+    Thaw(Vec<u8>),
+    /// This is the last thing that is passed on; then the answer ends.
+    Last(Vec<u8>),
+    /// The connection is reset.
+    Reset,
+}
+
+/// A watch while it is tampered with.
+#[derive(Debug)]
+pub struct Events {
+    fault: Option<WatchFault>,
+    seen: u32,
+    rest: Vec<u8>,
+}
+
+impl Events {
+    /// A watch that begins.
+    pub fn new(fault: Option<WatchFault>) -> Self {
+        Self {
+            fault,
+            seen: 0,
+            rest: Vec::new(),
+        }
+    }
+
+    /// From now on this goes wrong.
+    pub fn tamper(&mut self, fault: Option<WatchFault>) {
+        (self.fault, self.seen) = (fault, 0);
+    }
+
+    /// The lines that a piece completes.
+    pub fn lines(&mut self, piece: &[u8]) -> Vec<Vec<u8>> {
+        self.rest.extend_from_slice(piece);
+        let mut lines = Vec::new();
+        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+            lines.push(self.rest.drain(..=end).collect());
+        }
+        lines
+    }
+
+    /// What to do before anything came.
+    pub fn first(&self) -> Option<Next> {
+        match self.fault {
+            Some(WatchFault::Cut(0)) => Some(Next::Reset),
+            Some(WatchFault::End(0)) => Some(Next::Last(Vec::new())),
+            Some(WatchFault::Gone(0)) => Some(Next::Last(expired())),
+            Some(WatchFault::Freeze(0)) => Some(Next::Thaw(Vec::new())),
+            _ => None,
+        }
+    }
+
+    /// What to do with a line.
+    pub fn next(&mut self, line: Vec<u8>) -> Next {
+        let Some(fault) = self.fault else {
+            return Next::Pass(line);
+        };
+        let event: Value = serde_json::from_slice(&line).unwrap_or_default();
+        if event["type"] == "BOOKMARK" {
+            return Next::Pass(line);
+        }
+        self.seen += 1;
+        match fault {
+            WatchFault::Cut(after) if self.seen > after => Next::Reset,
+            WatchFault::End(after) if self.seen > after => Next::Last(Vec::new()),
+            WatchFault::Gone(after) if self.seen > after => Next::Last(expired()),
+            WatchFault::Freeze(after) if self.seen > after => Next::Thaw(line),
+            WatchFault::Hide(after, many) if self.seen > after && self.seen - after <= many => {
+                Next::Drop
+            }
+            _ => Next::Pass(line),
+        }
+    }
+}
+
+fn expired() -> Vec<u8> {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 410,
+        "reason": "Expired", "message": "too old resource version",
+    });
+    let mut line = json!({"type": "ERROR", "object": status})
+        .to_string()
+        .into_bytes();
+    line.push(b'\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(fault: WatchFault, text: &str, piece: usize) -> Vec<String> {
+        let mut events = Events::new(Some(fault));
+        let mut told = Vec::new();
+        for piece in text.as_bytes().chunks(piece) {
+            for line in events.lines(piece) {
+                let next = events.next(line);
+                told.push(match next {
+                    Next::Pass(line) => String::from_utf8(line).unwrap().trim().to_owned(),
+                    other => format!("{other:?}"),
+                });
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn events_are_whole_however_they_come() {
+        let text = "{\"type\":\"ADDED\"}\n{\"type\":\"BOOKMARK\"}\n{\"type\":\"MODIFIED\"}\n{\"type\":\"DELETED\"}\n";
+        for piece in 1..text.len() {
+            let told = run(WatchFault::Hide(1, 1), text, piece);
+            assert_eq!(
+                told,
+                [
+                    "{\"type\":\"ADDED\"}",
+                    "{\"type\":\"BOOKMARK\"}",
+                    "Drop",
+                    "{\"type\":\"DELETED\"}"
+                ]
+            );
+        }
+        assert_eq!(run(WatchFault::Cut(2), text, 5)[3], "Reset");
+        assert!(run(WatchFault::Freeze(0), text, 5)[0].starts_with("Thaw"));
+        assert!(run(WatchFault::End(0), text, 5)[0].starts_with("Last([])"));
+    }
+
+    #[test]
+    fn a_version_that_is_too_old_is_told_as_the_api_server_does() {
+        let Some(Next::Last(line)) = Events::new(Some(WatchFault::Gone(0))).first() else {
+            panic!("the answer is to end");
+        };
+        let event: Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(
+            (&event["type"], &event["object"]["code"]),
+            (&json!("ERROR"), &json!(410))
+        );
+        assert_eq!(Events::new(Some(WatchFault::Gone(1))).first(), None);
+    }
+}
