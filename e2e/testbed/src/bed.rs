@@ -21,6 +21,7 @@ use crate::{
     error::{Context as _, Error, Result},
     gateway, images,
     process::{Processes, tail},
+    ready_pods,
     sandbox::Sandbox,
     wait,
 };
@@ -46,6 +47,8 @@ pub struct Options {
     pub leave_out_crds: Vec<String>,
     /// Images beside those that the bed knows by itself; they come first.
     pub images: Vec<ImageMap>,
+    /// Whether pods are not run: each says at once that it is ready. For what is about objects only.
+    pub ready_pods: bool,
 }
 
 /// Where a bed is.
@@ -292,21 +295,26 @@ async fn bring_up(
     control_plane.start_controllers(processes, &binaries)?;
     start_kthena(processes, &binaries, &control_plane.kubeconfig)?;
 
-    let mut known = options.images;
-    known.extend(images::known(&binaries, &images::built_binaries()?));
-    let kubelet = process_kubelet::Config {
-        node_name: NODE.to_owned(),
-        bridge: sandbox.bridge.clone(),
-        address: sandbox.address,
-        prefix: sandbox.prefix,
-        pod_addresses: sandbox.pod_addresses(),
-        dir: dir.join("kubelet"),
-        images: known,
-        api_server: (control_plane.address, control_plane.port),
-        max_grace: Duration::from_secs(3),
-    };
-    let kubelet = process_kubelet::run(client.clone(), kubelet, std::future::pending());
-    processes.spawn("kubelet", kubelet);
+    if options.ready_pods {
+        let (first, _) = sandbox.pod_addresses();
+        processes.spawn("ready-pods", ready_pods::run(client.clone(), first));
+    } else {
+        let mut known = options.images;
+        known.extend(images::known(&binaries, &images::built_binaries()?));
+        let kubelet = process_kubelet::Config {
+            node_name: NODE.to_owned(),
+            bridge: sandbox.bridge.clone(),
+            address: sandbox.address,
+            prefix: sandbox.prefix,
+            pod_addresses: sandbox.pod_addresses(),
+            dir: dir.join("kubelet"),
+            images: known,
+            api_server: (control_plane.address, control_plane.port),
+            max_grace: Duration::from_secs(3),
+        };
+        let kubelet = process_kubelet::run(client.clone(), kubelet, std::future::pending());
+        processes.spawn("kubelet", kubelet);
+    }
 
     let gateway = gateway::config(
         &binaries.join("envoy"),
@@ -326,13 +334,16 @@ async fn bring_up(
         gateway::create_class(&client).await?;
     }
 
-    let what = "the node is there, and the namespace default has its service account and CA";
+    let what = "the node is there if there is to be one, and the namespace default has its service account and CA";
     wait::until(
         || processes.check(),
         what,
         Duration::from_secs(30),
         async || {
             crate::namespace::usable(&client, "default").await?;
+            if options.ready_pods {
+                return Ok(());
+            }
             Api::<Node>::all(client.clone())
                 .get(NODE)
                 .await

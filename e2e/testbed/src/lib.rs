@@ -31,6 +31,7 @@ mod operated;
 mod operator;
 mod pods;
 mod process;
+mod ready_pods;
 mod requests;
 mod sandbox;
 mod shell;

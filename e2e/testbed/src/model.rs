@@ -78,6 +78,12 @@ impl Model<'_> {
         self.api.get(&self.name).await.map_err(|e| e.to_string())
     }
 
+    /// It, as it is now, where it is.
+    pub async fn get_opt(&self) -> Result<Option<ModelBooster>, String> {
+        let found = self.api.get_opt(&self.name).await;
+        found.map_err(|e| e.to_string())
+    }
+
     /// Sets annotations of ours, and takes off those without a value. Keys are without the prefix.
     pub async fn annotate(&self, annotations: &[(&str, Option<&str>)]) -> Result<()> {
         let annotations: Map<String, Value> = annotations

@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod faults;
 mod truth;
 
 use std::path::PathBuf;
@@ -36,6 +37,9 @@ enum Command {
         #[arg(long)]
         operator: PathBuf,
     },
+    /// Let requests of the operator go wrong, one after the other over the whole life of an exposure, and look
+    /// whether the end is the same.
+    Faults(faults::Arguments),
     /// Break an exposure in every way there is, and compare what a client gets with what the Model's
     /// conditions say.
     Truth {
@@ -58,6 +62,7 @@ async fn main() -> ExitCode {
         Command::Up => up().await,
         Command::Demo { keep } => demo::run(keep).await,
         Command::Bench { models, operator } => bench::run(models, operator).await,
+        Command::Faults(arguments) => faults::run(&arguments).await,
         Command::Truth { only } => truth::run(&only).await,
     };
     if let Err(error) = outcome {

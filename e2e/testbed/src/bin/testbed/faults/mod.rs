@@ -1,0 +1,423 @@
+//! `testbed faults`: requests of the operator go wrong, one at a time, over the whole life of an exposure, and
+//! the end has to be the same.
+//!
+//! First the life is lived without a fault, some times, to know what every step ends in and how often each
+//! object is written. Then each plan spoils one step. Steps with and without a fault follow each other in one
+//! namespace until something is not as it should be; the rest goes on in a new one.
+
+mod case;
+mod explore;
+mod life;
+mod operator;
+mod plan;
+mod state;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use futures::future::{join_all, try_join_all};
+use serde_json::json;
+use testbed::{Error, Options, Result, TestBed, built_binaries};
+
+use case::{Case, Patience, Settled};
+use explore::Walk;
+use life::{LIFE, Step};
+use plan::Plan;
+use state::State;
+
+/// How often the life is lived without a fault.
+const REFERENCES: usize = 3;
+/// Where it is found out what is to be expected.
+const AT_FIRST: Patience = Patience {
+    quiet: Duration::from_millis(1500),
+    limit: Duration::from_secs(40),
+};
+/// In a step without a fault.
+const WITHOUT_FAULT: Patience = Patience {
+    quiet: Duration::from_millis(300),
+    ..AT_FIRST
+};
+/// In a step with one: the longest delay between two attempts is a minute, give or take a fifth.
+const WITH_FAULT: Patience = Patience {
+    limit: Duration::from_secs(77),
+    ..WITHOUT_FAULT
+};
+/// How long nothing is written at the very end.
+const REST: Duration = Duration::from_mins(1);
+
+/// What is carried out.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Only the plans whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// How many plans are carried out at a time.
+    #[arg(long, default_value_t = 6)]
+    together: usize,
+    /// How many plans, evenly out of all; all when it is 0.
+    #[arg(long, default_value_t = 0)]
+    sample: usize,
+    /// How many walks that are drawn by a seed follow.
+    #[arg(long, default_value_t = 30)]
+    walks: u64,
+    /// The seed of the first walk; those of the others follow.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// What a step ends in, and what it takes.
+struct Expected {
+    state: State,
+    /// The most that each object was written.
+    writes: BTreeMap<String, u32>,
+    /// The least requests to write.
+    requests: u32,
+}
+
+/// What became of the plans.
+#[derive(Default)]
+struct Tally {
+    plans: u32,
+    walks: u32,
+    converged: u32,
+    unreached: u32,
+    violations: u32,
+    slowest: Duration,
+    /// How many operators were looked at for a minute in which nothing happened, and did nothing.
+    quiet: u32,
+}
+
+/// Carries out the plans, and then walks by the seeds.
+pub(crate) async fn run(options: &Arguments) -> Result<()> {
+    let (only, sample) = (options.only.as_str(), options.sample);
+    let bed = TestBed::start(Options {
+        ready_pods: true,
+        ..Options::default()
+    })?;
+    let binary = built_binaries()?.join("kthena-bridge");
+    eprintln!(
+        "the bed is up after {:.1?}; living {REFERENCES} times without a fault",
+        bed.took()
+    );
+    let expected = reference(&bed, &binary).await?;
+    let (expected, watched) = expected;
+    let mut plans = Vec::new();
+    for (step, expected) in &expected {
+        eprintln!(
+            "{:<12} {:>2} writes: {}",
+            step.as_str(),
+            expected.requests,
+            expected.state.outline()
+        );
+        plans.extend(plan::crash_points(*step, expected.requests));
+    }
+    plans.extend(plan::refusals());
+    plans.extend(plan::watches(&watched));
+    plans.retain(|plan| plan.to_string().contains(only));
+    let all = plans.len();
+    if sample > 0 && sample < all {
+        let mut at = 0;
+        plans.retain(|_| {
+            at += sample;
+            at % all < sample
+        });
+    }
+    let began = Instant::now();
+    eprintln!("{} of {all} plans", plans.len());
+    let mut queues: BTreeMap<Step, VecDeque<Plan>> = BTreeMap::new();
+    for plan in plans {
+        queues.entry(plan.step).or_default().push_back(plan);
+    }
+    let run = Run {
+        bed: &bed,
+        binary: &binary,
+        expected: &expected,
+        queues: RefCell::new(queues),
+        seeds: RefCell::new((options.seed..options.seed.saturating_add(options.walks)).collect()),
+        watched: watched.into_iter().collect(),
+        tally: RefCell::default(),
+    };
+    join_all((0..options.together).map(|_| run.work())).await;
+    let Tally {
+        plans,
+        walks,
+        converged,
+        unreached,
+        violations,
+        slowest,
+        quiet,
+    } = run.tally.into_inner();
+    let result = json!({
+        "plans": plans,
+        "walks": walks,
+        "converged": converged,
+        "violations": violations,
+        "unreached": unreached,
+        "slowest_recovery_ms": u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX),
+        "quiet_minutes": quiet,
+        "seconds": began.elapsed().as_secs(),
+    });
+    writeln!(std::io::stdout(), "{result}").map_err(|e| Error::Other(format!("printing: {e}")))?;
+    if violations > 0 || plans + walks == 0 || quiet == 0 {
+        return Err(Error::Other(format!(
+            "{violations} violations in {plans} plans, and {quiet} operators that were looked at for a quiet minute"
+        )));
+    }
+    Ok(())
+}
+
+/// Lives without a fault, and tells what each step ends in. All lives have to end in the same.
+async fn reference(
+    bed: &TestBed,
+    binary: &Path,
+) -> Result<(BTreeMap<Step, Expected>, BTreeSet<String>)> {
+    let lives = (0..REFERENCES).map(async |_| {
+        let case = Case::start(bed, binary).await?;
+        let mut steps = Vec::new();
+        for step in LIFE {
+            let settled = case.step(step, None, None, AT_FIRST).await;
+            let settled = settled.map_err(|problem| {
+                Error::Other(format!(
+                    "without a fault, {}: {problem}\n{}",
+                    step.as_str(),
+                    story(&case)
+                ))
+            })?;
+            steps.push((step, settled));
+        }
+        Ok::<_, Error>((steps, case.watched))
+    });
+    let mut expected: BTreeMap<Step, Expected> = BTreeMap::new();
+    let (lives, mut watched): (Vec<_>, Vec<_>) = try_join_all(lives).await?.into_iter().unzip();
+    for (step, settled) in lives.into_iter().flatten() {
+        let Settled {
+            state,
+            writes,
+            requests,
+            ..
+        } = settled;
+        let Some(known) = expected.get_mut(&step) else {
+            expected.insert(
+                step,
+                Expected {
+                    state,
+                    writes,
+                    requests,
+                },
+            );
+            continue;
+        };
+        let differences = state.differences(&known.state);
+        if !differences.is_empty() {
+            let step = step.as_str();
+            return Err(Error::Other(format!(
+                "without a fault, {step} ends differently each time: {differences}"
+            )));
+        }
+        known.requests = known.requests.min(requests);
+        for (object, times) in writes {
+            let most = known.writes.entry(object).or_default();
+            *most = times.max(*most);
+        }
+    }
+    Ok((expected, watched.pop().unwrap_or_default()))
+}
+
+/// The plans that are left, and what became of the others.
+struct Run<'a> {
+    bed: &'a TestBed,
+    binary: &'a Path,
+    expected: &'a BTreeMap<Step, Expected>,
+    queues: RefCell<BTreeMap<Step, VecDeque<Plan>>>,
+    /// Of walks that are to come.
+    seeds: RefCell<VecDeque<u64>>,
+    watched: Vec<String>,
+    tally: RefCell<Tally>,
+}
+
+impl Run<'_> {
+    fn is_over(&self) -> bool {
+        self.seeds.borrow().is_empty() && self.plans_are_over()
+    }
+
+    fn plans_are_over(&self) -> bool {
+        self.queues.borrow().values().all(VecDeque::is_empty)
+    }
+
+    fn violation(&self, what: &str, case: Option<&Case<'_>>) {
+        self.tally.borrow_mut().violations += 1;
+        println(&format!("{what:<40} VIOLATION"));
+        if let Some(case) = case {
+            eprintln!("{what}\n{}", story(case));
+        }
+    }
+
+    /// Lives on as long as there are plans, and then looks whether it is quiet.
+    async fn work(&self) {
+        while !self.is_over() {
+            let case = match Case::start(self.bed, self.binary).await {
+                Ok(case) => case,
+                Err(error) => {
+                    return self.violation(&format!("no case can be started: {error}"), None);
+                }
+            };
+            let mut well = true;
+            while well && !self.is_over() {
+                well = if self.plans_are_over() {
+                    self.walk(&case).await
+                } else {
+                    self.live(&case).await
+                };
+            }
+            if well {
+                self.rest(&case).await;
+            }
+        }
+    }
+
+    /// Lives once, each step with a plan if there is one left for it; whether all went well.
+    async fn live(&self, case: &Case<'_>) -> bool {
+        for (step, wanted) in self.expected_in_order() {
+            let plan = self
+                .queues
+                .borrow_mut()
+                .get_mut(&step)
+                .and_then(VecDeque::pop_front);
+            let patience = if plan.is_some() {
+                WITH_FAULT
+            } else {
+                WITHOUT_FAULT
+            };
+            let settled = case
+                .step(step, plan.as_ref(), Some(&wanted.state), patience)
+                .await;
+            let mut problem = match &settled {
+                Ok(settled) => excess(settled, wanted),
+                Err(problem) => problem.clone(),
+            };
+            problem.push_str(&case.meddled().await.unwrap_or_else(|e| e.to_string()));
+            let name = plan.as_ref().map_or_else(
+                || format!("{}: without a fault", step.as_str()),
+                ToString::to_string,
+            );
+            let faulty = plan.is_some();
+            self.tally.borrow_mut().plans += u32::from(faulty);
+            match settled {
+                Ok(settled) if problem.is_empty() => {
+                    if faulty {
+                        self.went_well(&name, &settled);
+                    }
+                }
+                _ => {
+                    self.violation(&format!("{name}: {problem}"), Some(case));
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Walks by the next seed; whether that went well.
+    async fn walk(&self, case: &Case<'_>) -> bool {
+        let Some(seed) = self.seeds.borrow_mut().pop_front() else {
+            return true;
+        };
+        let walk = Walk::of(seed, &self.watched);
+        let walked = explore::walk(case, &walk, WITH_FAULT).await;
+        let mut problem = walked.err().unwrap_or_default();
+        problem.push_str(&case.meddled().await.unwrap_or_else(|e| e.to_string()));
+        self.tally.borrow_mut().walks += 1;
+        if problem.is_empty() {
+            println(&format!("seed {seed}: ok"));
+            return true;
+        }
+        self.violation(&format!("seed {seed}: {problem}; {walk:?}"), Some(case));
+        false
+    }
+
+    fn expected_in_order(&self) -> impl Iterator<Item = (Step, &Expected)> {
+        LIFE.into_iter()
+            .filter_map(|step| Some((step, self.expected.get(&step)?)))
+    }
+
+    fn went_well(&self, name: &str, settled: &Settled) {
+        let mut tally = self.tally.borrow_mut();
+        tally.converged += 1;
+        tally.unreached += u32::from(settled.fired == 0);
+        tally.slowest = tally.slowest.max(settled.took);
+        let how = if settled.fired > 0 {
+            "ok"
+        } else {
+            "ok, but the fault was not reached"
+        };
+        println(&format!(
+            "{name:<56} {how}, {:.2?}, {} writes",
+            settled.took, settled.requests
+        ));
+    }
+
+    /// Whether nothing is written while an exposure is served and nothing happens.
+    async fn rest(&self, case: &Case<'_>) {
+        let Some(wanted) = self.expected.get(&Step::Create) else {
+            return;
+        };
+        let created = case
+            .step(Step::Create, None, Some(&wanted.state), AT_FIRST)
+            .await;
+        if let Err(problem) = created {
+            return self.violation(&format!("create, at the end: {problem}"), Some(case));
+        }
+        let asked = case.restless(REST).await;
+        if !asked.is_empty() {
+            return self.violation(&format!("not quiet for {REST:?}: {asked}"), Some(case));
+        }
+        self.tally.borrow_mut().quiet += 1;
+    }
+}
+
+/// What was written more often than once more than without a fault; empty when nothing was. The status may also
+/// tell of each failure, and of its end.
+fn excess(settled: &Settled, wanted: &Expected) -> String {
+    let more = settled.writes.iter().filter_map(|(object, times)| {
+        let usual = wanted.writes.get(object).copied().unwrap_or_default();
+        let told = if object.ends_with("/status") {
+            2 * settled.fired
+        } else {
+            0
+        };
+        (*times > usual + 1 + told)
+            .then(|| format!("{object} {times} times, without a fault {usual}"))
+    });
+    let more: Vec<String> = more.collect();
+    if more.is_empty() {
+        String::new()
+    } else {
+        format!("too many writes: {}", more.join("; "))
+    }
+}
+
+/// The end of what the operator sent and said.
+fn story(case: &Case<'_>) -> String {
+    let proxy = &case.operator.proxy;
+    let seen = proxy.seen(proxy.count().saturating_sub(60));
+    let seen = seen.iter().map(|seen| {
+        let refused = seen.refused.as_deref().unwrap_or_default();
+        let ago = seen.at.elapsed().as_millis();
+        format!(
+            "  -{ago} ms {} {:?} {:?} {refused}\n",
+            seen.request, seen.code, seen.action
+        )
+    });
+    let log = std::fs::read_to_string(&case.operator.log).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    let end = lines[lines.len().saturating_sub(40)..].join("\n  ");
+    format!("  requests:\n{}  log:\n  {end}", seen.collect::<String>())
+}
+
+fn println(line: &str) {
+    // Where nobody reads, nothing is lost: the result is an exit code, too.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
