@@ -247,7 +247,7 @@ mod tests {
         }]);
         let delete = |name: &str| {
             request(
-                Method::DELETE,
+                &Method::DELETE,
                 &format!("/api/v1/namespaces/a/services/{name}"),
             )
         };

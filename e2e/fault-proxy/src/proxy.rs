@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -68,8 +68,12 @@ struct State {
     open: Mutex<Vec<(Request, watch::Sender<Option<WatchFault>>)>>,
     /// Whether the client is to be killed: nothing is passed on while it is.
     crashed: watch::Sender<bool>,
-    /// Whether watches that fell silent go on.
-    thawed: watch::Sender<bool>,
+    /// How often watches that fell silent were had go on.
+    thaws: watch::Sender<u64>,
+    /// How often that was when the plan began.
+    begun: AtomicU64,
+    /// How often something went wrong with a watch since the plan began.
+    tampered: AtomicU32,
 }
 
 /// [`Client`] has no `Debug`.
@@ -101,7 +105,9 @@ impl Proxy {
             seen: Mutex::default(),
             open: Mutex::default(),
             crashed: watch::Sender::new(false),
-            thawed: watch::Sender::new(false),
+            thaws: watch::Sender::new(0),
+            begun: AtomicU64::new(0),
+            tampered: AtomicU32::new(0),
         });
         let serving = tokio::spawn(serve(listener, Arc::clone(&state)));
         Ok(Self {
@@ -119,15 +125,24 @@ impl Proxy {
     /// Begins with a plan, and counts anew. Watches that are open already are taken as if they came now, in the
     /// order in which they did.
     pub fn begin(&self, faults: Vec<Fault>) {
-        self.state.thawed.send_replace(false);
+        // Whoever is still silent by the plan before goes on.
+        self.thaw();
+        self.state
+            .begun
+            .store(*self.state.thaws.borrow(), Ordering::Relaxed);
+        self.state.tampered.store(0, Ordering::Relaxed);
         let mut script = lock(&self.state.script);
         *script = Script::new(faults);
         let mut open = lock(&self.state.open);
         open.retain(|(_, tamper)| !tamper.is_closed());
         for (request, tamper) in &*open {
-            if let Some(Action::Watch(fault)) = script.next(request) {
-                tamper.send_replace(Some(fault));
-            }
+            let fault = match script.next(request) {
+                Some(Action::Watch(fault)) => Some(fault),
+                _ => None,
+            };
+            // What the plan before had for it is over.
+            tamper
+                .send_if_modified(|now| std::mem::replace(now, fault).is_some() || fault.is_some());
         }
     }
 
@@ -135,6 +150,11 @@ impl Proxy {
     pub fn seen(&self, from: usize) -> Vec<Seen> {
         let seen = lock(&self.state.seen);
         seen.get(from..).unwrap_or_default().to_vec()
+    }
+
+    /// How often something went wrong with a watch since the plan began.
+    pub fn tampered(&self) -> u32 {
+        self.state.tampered.load(Ordering::Relaxed)
     }
 
     /// How many requests came so far: where [`Self::seen`] ends now.
@@ -160,7 +180,7 @@ impl Proxy {
 
     /// Has the watches go on that fell silent.
     pub fn thaw(&self) {
-        self.state.thawed.send_replace(true);
+        self.state.thaws.send_modify(|thaws| *thaws += 1);
     }
 }
 
@@ -310,10 +330,10 @@ impl State {
         let (tamper, tampered) = watch::channel(fault);
         lock(&self.open).push((request, tamper));
         let (frames, passed) = mpsc::channel(16);
-        let thawed = self.thawed.subscribe();
+        let state = Arc::clone(self);
         tokio::spawn(async move {
             let ended = tokio::select! {
-                ended = pass_on(body, tampered, thawed, &frames) => ended,
+                ended = pass_on(body, tampered, &state, &frames) => ended,
                 () = frames.closed() => Ok(()),
             };
             if let Err(error) = ended {
@@ -333,11 +353,12 @@ impl State {
 async fn pass_on(
     body: Body,
     mut tampered: watch::Receiver<Option<WatchFault>>,
-    mut thawed: watch::Receiver<bool>,
+    state: &State,
     frames: &Frames,
 ) -> io::Result<()> {
     let mut events = Events::new(*tampered.borrow_and_update());
     let mut pieces = body.into_data_stream();
+    let mut begun = state.begun.load(Ordering::Relaxed);
     let mut first = true;
     loop {
         let mut todo: Vec<Next> = Vec::new();
@@ -349,6 +370,7 @@ async fn pass_on(
                 biased;
                 Ok(()) = tampered.changed() => {
                     events.tamper(*tampered.borrow_and_update());
+                    begun = state.begun.load(Ordering::Relaxed);
                     first = true;
                     continue;
                 }
@@ -364,12 +386,19 @@ async fn pass_on(
             }
         }
         for next in todo {
+            if !matches!(next, Next::Pass(_)) {
+                state.tampered.fetch_add(1, Ordering::Relaxed);
+            }
             let (line, ends) = match next {
                 Next::Pass(line) => (line, false),
                 Next::Drop => continue,
                 Next::Thaw(line) => {
-                    // The sender lives as long as the proxy.
-                    let _ = thawed.wait_for(|thawed| *thawed).await;
+                    // The sender is part of `state`.
+                    let _ = state
+                        .thaws
+                        .subscribe()
+                        .wait_for(|thaws| *thaws > begun)
+                        .await;
                     (line, false)
                 }
                 Next::Last(line) => (line, true),

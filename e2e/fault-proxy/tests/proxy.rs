@@ -20,6 +20,7 @@ use http_body_util::{BodyDataStream, BodyExt as _};
 use kube::Client;
 use kube::client::Body;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 const THINGS: &str = "/apis/g.io/v1/namespaces/a/things";
@@ -30,6 +31,8 @@ const SILENCE: Duration = Duration::from_millis(200);
 /// A server, a proxy before it, and a client of the proxy.
 struct Bench {
     created: Arc<AtomicU32>,
+    /// Has one more event come.
+    more: Arc<Notify>,
     proxy: Proxy,
     client: Client,
 }
@@ -41,16 +44,23 @@ async fn bench() -> Bench {
         counter.fetch_add(1, Ordering::SeqCst);
         (StatusCode::CREATED, [("x-from", "server")], body)
     };
-    let read = async |uri: Uri| {
+    let more = Arc::new(Notify::new());
+    let asked = Arc::clone(&more);
+    let read = async move |uri: Uri| {
         if uri
             .query()
             .is_some_and(|query| query.contains("watch=true"))
         {
-            // Three events, and then it stays open.
+            // Three events, one more when it is asked for, and then it stays open.
+            let later = Arc::clone(&asked);
+            let later = stream::once(async move {
+                later.notified().await;
+                Ok("{\"type\":\"ADDED\",\"n\":4}\n".to_owned())
+            })
+            .chain(stream::pending());
             let events = (1..=3)
                 .map(|n| Ok::<_, std::io::Error>(format!("{{\"type\":\"ADDED\",\"n\":{n}}}\n")));
-            return Answer::from_stream(stream::iter(events).chain(stream::pending()))
-                .into_response();
+            return Answer::from_stream(stream::iter(events).chain(later)).into_response();
         }
         uri.to_string().into_response()
     };
@@ -62,6 +72,7 @@ async fn bench() -> Bench {
     let client = client(&proxy.url());
     Bench {
         created,
+        more,
         proxy,
         client,
     }
@@ -266,6 +277,22 @@ async fn a_watch_falls_silent_and_goes_on() {
 }
 
 #[tokio::test]
+async fn a_plan_ends_what_the_one_before_did_to_a_watch() {
+    let bench = bench().await;
+    bench.proxy.begin(of_watch(WatchFault::Freeze(0)));
+    let path = format!("{THINGS}?watch=true");
+    let answer = bench.send("GET", &path).await.unwrap();
+    bench.proxy.thaw();
+    let mut pieces = Box::pin(answer.into_body().into_data_stream());
+    for _ in 1..=3 {
+        timeout(LIMIT, pieces.next()).await.unwrap();
+    }
+    bench.proxy.begin(Vec::new());
+    bench.more.notify_one();
+    assert!(timeout(LIMIT, pieces.next()).await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn a_plan_is_for_the_watches_that_are_open_already() {
     let bench = bench().await;
     let answer = bench
@@ -276,4 +303,5 @@ async fn a_plan_is_for_the_watches_that_are_open_already() {
     assert_eq!((told.lines().count(), how), (3, "silent"));
     bench.proxy.begin(of_watch(WatchFault::End(0)));
     assert!(timeout(LIMIT, pieces.next()).await.unwrap().is_none());
+    assert_eq!(bench.proxy.tampered(), 1);
 }

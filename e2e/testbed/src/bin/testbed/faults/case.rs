@@ -88,7 +88,7 @@ pub(crate) struct Settled {
     pub(crate) writes: BTreeMap<String, u32>,
     /// How many requests to write there were.
     pub(crate) requests: u32,
-    /// How often a fault happened.
+    /// How often a fault happened; one of a watch counts when its watch had something to pass on, or ended.
     pub(crate) fired: u32,
     /// From the first fault, else from the beginning, until the last write.
     pub(crate) took: Duration,
@@ -240,7 +240,9 @@ impl<'a> Case<'a> {
             None => state.is(step.serves()),
         };
         let (state, seen) = self.rest(&since, patience, fits).await?;
-        settled(state, &seen, since.at)
+        let mut settled = settled(state, &seen, since.at)?;
+        settled.fired += self.operator.proxy.tampered();
+        Ok(settled)
     }
 
     /// Waits until nothing is sent any more and everything fits.
@@ -340,7 +342,11 @@ fn settled(state: State, seen: &[Seen], began: Instant) -> Result<Settled, Strin
         }
     }
     let first = seen.iter().find(|seen| seen.action.is_some());
-    let fired = seen.iter().filter(|seen| seen.action.is_some()).count();
+    let of_watch = |seen: &&Seen| matches!(seen.action, Some(Action::Watch(_)));
+    let fired = seen
+        .iter()
+        .filter(|seen| seen.action.is_some() && !of_watch(seen))
+        .count();
     let last = seen.iter().rev().find(|seen| seen.wrote());
     let since = first.map_or(began, |first| first.at);
     Ok(Settled {

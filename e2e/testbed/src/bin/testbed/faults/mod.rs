@@ -295,7 +295,7 @@ impl Run<'_> {
                 .step(step, plan.as_ref(), Some(&wanted.state), patience)
                 .await;
             let mut problem = match &settled {
-                Ok(settled) => excess(settled, wanted),
+                Ok(settled) => excess(settled, wanted, plan.as_ref()),
                 Err(problem) => problem.clone(),
             };
             problem.push_str(&case.meddled().await.unwrap_or_else(|e| e.to_string()));
@@ -379,8 +379,10 @@ impl Run<'_> {
 }
 
 /// What was written more often than once more than without a fault; empty when nothing was. The status may also
-/// tell of each failure, and of its end.
-fn excess(settled: &Settled, wanted: &Expected) -> String {
+/// tell of each failure, and of its end; and what is done by a
+/// view of the past has to be done again by one of now.
+fn excess(settled: &Settled, wanted: &Expected, plan: Option<&Plan>) -> String {
+    let stale = u32::from(plan.is_some_and(Plan::shows_the_past));
     let more = settled.writes.iter().filter_map(|(object, times)| {
         let usual = wanted.writes.get(object).copied().unwrap_or_default();
         let told = if object.ends_with("/status") {
@@ -388,7 +390,7 @@ fn excess(settled: &Settled, wanted: &Expected) -> String {
         } else {
             0
         };
-        (*times > usual + 1 + told)
+        (*times > usual + 1 + stale + told)
             .then(|| format!("{object} {times} times, without a fault {usual}"))
     });
     let more: Vec<String> = more.collect();

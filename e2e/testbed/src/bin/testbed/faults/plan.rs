@@ -39,6 +39,13 @@ impl Plan {
         }
     }
 
+    /// Whether the operator sees what is no longer so.
+    pub(crate) fn shows_the_past(&self) -> bool {
+        self.faults
+            .iter()
+            .any(|fault| matches!(fault.what, Action::AsOf(_)))
+    }
+
     fn silent(self) -> Self {
         Self {
             silence: Some(SILENCE),
