@@ -211,7 +211,7 @@ async fn an_answer_is_lost_or_cut_short_after_the_write_was_done() {
     bench.proxy.begin(at_write(1, Action::Truncate(5)));
     bench.create().await.unwrap_err();
     assert_eq!(bench.created(), 2);
-    assert!(bench.proxy.seen(0).iter().all(|seen| seen.wrote()));
+    assert!(bench.proxy.seen(0).iter().all(fault_proxy::Seen::wrote));
     assert_eq!(bench.create().await.unwrap().0, 201);
 }
 

@@ -25,7 +25,7 @@ pub(crate) const SPOOFED: &str = "spoofed";
 /// Between two looks at the requests.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long a Model may take to be active.
-const ACTIVE: Duration = Duration::from_secs(60);
+const ACTIVE: Duration = Duration::from_mins(1);
 
 const FOREIGN: &str = "
 apiVersion: v1
