@@ -12,8 +12,8 @@ pub enum Next {
     Pass(Vec<u8>),
     /// It is left out.
     Drop,
-    /// First wait for the thaw, then it is passed on.
-    Thaw(Vec<u8>),
+    /// Wait for the thaw.
+    Thaw,
     /// This is the last thing that is passed on; then the answer ends.
     Last(Vec<u8>),
     /// The connection is reset.
@@ -53,13 +53,13 @@ impl Events {
         lines
     }
 
-    /// What to do before anything came.
-    pub fn first(&self) -> Option<Next> {
-        match self.fault {
-            Some(WatchFault::Cut(0)) => Some(Next::Reset),
-            Some(WatchFault::End(0)) => Some(Next::Last(Vec::new())),
-            Some(WatchFault::Gone(0)) => Some(Next::Last(expired())),
-            Some(WatchFault::Freeze(0)) => Some(Next::Thaw(Vec::new())),
+    /// What is to go wrong now, after what was passed on so far.
+    pub fn due(&self) -> Option<Next> {
+        match self.fault? {
+            WatchFault::Cut(after) if self.seen >= after => Some(Next::Reset),
+            WatchFault::End(after) if self.seen >= after => Some(Next::Last(Vec::new())),
+            WatchFault::Gone(after) if self.seen >= after => Some(Next::Last(expired())),
+            WatchFault::Freeze(after) if self.seen >= after => Some(Next::Thaw),
             _ => None,
         }
     }
@@ -73,12 +73,8 @@ impl Events {
         if event["type"] == "BOOKMARK" {
             return Next::Pass(line);
         }
-        self.seen += 1;
+        self.seen = self.seen.saturating_add(1);
         match fault {
-            WatchFault::Cut(after) if self.seen > after => Next::Reset,
-            WatchFault::End(after) if self.seen > after => Next::Last(Vec::new()),
-            WatchFault::Gone(after) if self.seen > after => Next::Last(expired()),
-            WatchFault::Freeze(after) if self.seen > after => Next::Thaw(line),
             WatchFault::Hide(after, many) if self.seen > after && self.seen - after <= many => {
                 Next::Drop
             }
@@ -108,11 +104,11 @@ mod tests {
         let mut told = Vec::new();
         for piece in text.as_bytes().chunks(piece) {
             for line in events.lines(piece) {
-                let next = events.next(line);
-                told.push(match next {
+                told.push(match events.next(line) {
                     Next::Pass(line) => String::from_utf8(line).unwrap().trim().to_owned(),
                     other => format!("{other:?}"),
                 });
+                told.extend(events.due().map(|due| format!("{due:?}")));
             }
         }
         told
@@ -120,27 +116,20 @@ mod tests {
 
     #[test]
     fn events_are_whole_however_they_come() {
-        let text = "{\"type\":\"ADDED\"}\n{\"type\":\"BOOKMARK\"}\n{\"type\":\"MODIFIED\"}\n{\"type\":\"DELETED\"}\n";
+        let (added, bookmark) = ("{\"type\":\"ADDED\"}", "{\"type\":\"BOOKMARK\"}");
+        let (modified, deleted) = ("{\"type\":\"MODIFIED\"}", "{\"type\":\"DELETED\"}");
+        let text = format!("{added}\n{bookmark}\n{modified}\n{deleted}\n");
         for piece in 1..text.len() {
-            let told = run(WatchFault::Hide(1, 1), text, piece);
-            assert_eq!(
-                told,
-                [
-                    "{\"type\":\"ADDED\"}",
-                    "{\"type\":\"BOOKMARK\"}",
-                    "Drop",
-                    "{\"type\":\"DELETED\"}"
-                ]
-            );
+            let told = run(WatchFault::Hide(1, 1), &text, piece);
+            assert_eq!(told, [added, bookmark, "Drop", deleted]);
+            let told = run(WatchFault::Cut(2), &text, piece);
+            assert_eq!(told[..4], [added, bookmark, modified, "Reset"]);
         }
-        assert_eq!(run(WatchFault::Cut(2), text, 5)[3], "Reset");
-        assert!(run(WatchFault::Freeze(0), text, 5)[0].starts_with("Thaw"));
-        assert!(run(WatchFault::End(0), text, 5)[0].starts_with("Last([])"));
     }
 
     #[test]
     fn a_version_that_is_too_old_is_told_as_the_api_server_does() {
-        let Some(Next::Last(line)) = Events::new(Some(WatchFault::Gone(0))).first() else {
+        let Some(Next::Last(line)) = Events::new(Some(WatchFault::Gone(0))).due() else {
             panic!("the answer is to end");
         };
         let event: Value = serde_json::from_slice(&line).unwrap();
@@ -148,6 +137,6 @@ mod tests {
             (&event["type"], &event["object"]["code"]),
             (&json!("ERROR"), &json!(410))
         );
-        assert_eq!(Events::new(Some(WatchFault::Gone(1))).first(), None);
+        assert_eq!(Events::new(Some(WatchFault::Gone(1))).due(), None);
     }
 }

@@ -148,7 +148,7 @@ impl Refusal {
     }
 }
 
-/// What goes wrong with a watch, after so many events were passed on (bookmarks not counted).
+/// What goes wrong with a watch, as soon as so many events were passed on (bookmarks not counted).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatchFault {
     /// The connection is reset.

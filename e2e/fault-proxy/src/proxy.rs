@@ -1,5 +1,6 @@
 //! The proxy: HTTP for its client, and the API server's TLS and credentials behind it.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -357,59 +358,52 @@ async fn pass_on(
     frames: &Frames,
 ) -> io::Result<()> {
     let mut events = Events::new(*tampered.borrow_and_update());
-    let mut pieces = body.into_data_stream();
     let mut begun = state.begun.load(Ordering::Relaxed);
-    let mut first = true;
+    let mut pieces = body.into_data_stream();
+    // What has come and is not passed on yet.
+    let mut lines = VecDeque::new();
     loop {
-        let mut todo: Vec<Next> = Vec::new();
-        if std::mem::take(&mut first) {
-            todo.extend(events.first());
+        if tampered.has_changed().unwrap_or_default() {
+            events.tamper(*tampered.borrow_and_update());
+            begun = state.begun.load(Ordering::Relaxed);
         }
-        if todo.is_empty() {
+        let next = match events.due() {
+            // What fell silent and goes on is not silent again by the same plan.
+            Some(Next::Thaw) if *state.thaws.borrow() > begun => None,
+            due => due,
+        };
+        let next = next.or_else(|| lines.pop_front().map(|line| events.next(line)));
+        let Some(next) = next else {
             tokio::select! {
-                biased;
-                Ok(()) = tampered.changed() => {
-                    events.tamper(*tampered.borrow_and_update());
-                    begun = state.begun.load(Ordering::Relaxed);
-                    first = true;
-                    continue;
-                }
+                Ok(()) = tampered.changed() => tampered.mark_changed(),
                 piece = pieces.next() => match piece {
-                    Some(piece) => {
-                        let piece = piece.map_err(io::Error::other)?;
-                        for line in events.lines(&piece) {
-                            todo.push(events.next(line));
-                        }
-                    }
+                    Some(piece) => lines.extend(events.lines(&piece.map_err(io::Error::other)?)),
                     None => return Ok(()),
                 },
             }
+            continue;
+        };
+        if !matches!(next, Next::Pass(_)) {
+            state.tampered.fetch_add(1, Ordering::Relaxed);
         }
-        for next in todo {
-            if !matches!(next, Next::Pass(_)) {
-                state.tampered.fetch_add(1, Ordering::Relaxed);
+        let (line, ends) = match next {
+            Next::Pass(line) => (line, false),
+            Next::Last(line) => (line, true),
+            Next::Drop => continue,
+            Next::Thaw => {
+                // The sender is part of `state`.
+                let _ = state
+                    .thaws
+                    .subscribe()
+                    .wait_for(|thaws| *thaws > begun)
+                    .await;
+                continue;
             }
-            let (line, ends) = match next {
-                Next::Pass(line) => (line, false),
-                Next::Drop => continue,
-                Next::Thaw(line) => {
-                    // The sender is part of `state`.
-                    let _ = state
-                        .thaws
-                        .subscribe()
-                        .wait_for(|thaws| *thaws > begun)
-                        .await;
-                    (line, false)
-                }
-                Next::Last(line) => (line, true),
-                Next::Reset => return Err(io::Error::other("the plan resets the connection")),
-            };
-            if !line.is_empty() && frames.send(Ok(Frame::data(line.into()))).await.is_err() {
-                return Ok(());
-            }
-            if ends {
-                return Ok(());
-            }
+            Next::Reset => return Err(io::Error::other("the plan resets the connection")),
+        };
+        let passed = line.is_empty() || frames.send(Ok(Frame::data(line.into()))).await.is_ok();
+        if ends || !passed {
+            return Ok(());
         }
     }
 }
