@@ -423,3 +423,43 @@ fn println(line: &str) {
     // Where nobody reads, nothing is lost: the result is an exit code, too.
     let _ = writeln!(std::io::stdout(), "{line}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(object: &str, times: u32, fired: u32) -> String {
+        let counted = |times| BTreeMap::from([(object.to_owned(), times)]);
+        let wanted = Expected {
+            state: State::default(),
+            writes: counted(2),
+            requests: 2,
+        };
+        let settled = Settled {
+            state: State::default(),
+            writes: counted(times),
+            requests: times,
+            fired,
+            took: Duration::ZERO,
+        };
+        excess(&settled, &wanted, None)
+    }
+
+    #[test]
+    fn once_more_than_needed_is_allowed() {
+        let route = "patch httproutes/demo";
+        assert_eq!(problem(route, 3, 1), "");
+        assert_eq!(
+            problem(route, 4, 9),
+            "too many writes: patch httproutes/demo 4 times, without a fault 2"
+        );
+    }
+
+    #[test]
+    fn the_status_may_tell_of_each_failure_and_its_end() {
+        let status = "patch modelboosters/demo/status";
+        assert_eq!(problem(status, 5, 1), "");
+        assert!(problem(status, 6, 1).starts_with("too many writes"));
+        assert!(problem(status, 4, 0).starts_with("too many writes"));
+    }
+}

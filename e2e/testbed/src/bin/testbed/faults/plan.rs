@@ -145,7 +145,13 @@ pub(crate) fn refusals() -> Vec<Plan> {
 pub(crate) fn watches(watched: &BTreeSet<String>) -> Vec<Plan> {
     let mut plans = Vec::new();
     let every = u32::try_from(watched.len()).unwrap_or(u32::MAX);
-    for step in [Step::Create, Step::Rename, Step::Unannotate, Step::Replace] {
+    for step in [
+        Step::Create,
+        Step::Rename,
+        Step::Unannotate,
+        Step::Replace,
+        Step::Delete,
+    ] {
         for resource in watched {
             let once = Selector::of(Verb::Watch, resource).only(1, 1);
             for (what, broken) in [

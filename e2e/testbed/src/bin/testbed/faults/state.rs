@@ -148,3 +148,71 @@ impl State {
         conditions.collect::<Vec<_>>().join(", ")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(objects: &[(&str, Value)]) -> State {
+        State(
+            objects
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), value.clone()))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn what_differs_is_named() {
+        let wanted = state(&[("HTTPRoute demo", json!(1)), ("Service demo-epp", json!(1))]);
+        assert_eq!(wanted.differences(&wanted), "");
+        let is = state(&[
+            ("HTTPRoute demo", json!(2)),
+            ("ConfigMap demo-epp", json!(1)),
+        ]);
+        assert_eq!(
+            is.differences(&wanted),
+            "ConfigMap demo-epp is there\nHTTPRoute demo is 2\n  and not 1\nService demo-epp is not there\n"
+        );
+    }
+
+    #[test]
+    fn nothing_but_what_only_looks_like_ours_may_be_left() {
+        let spoofed = ("ConfigMap spoofed", json!({}));
+        state(&[spoofed.clone()]).is(false).unwrap();
+        state(&[spoofed.clone(), ("Service demo-epp", json!({}))])
+            .is(false)
+            .unwrap_err();
+        let condition = |status: &str| {
+            (
+                "condition Programmed",
+                json!({"status": status, "reason": "R"}),
+            )
+        };
+        state(&[spoofed.clone(), condition("False")])
+            .is(false)
+            .unwrap_err();
+        state(&[spoofed.clone(), condition("False")])
+            .is(true)
+            .unwrap_err();
+        state(&[spoofed, condition("True")]).is(true).unwrap();
+    }
+
+    #[test]
+    fn an_object_of_an_owner_that_is_gone_is_not_the_same() {
+        let of = |uid: &str| {
+            let object = json!({
+                "apiVersion": "v1", "kind": "Service",
+                "metadata": {
+                    "name": "demo-epp", "namespace": "faults-1", "uid": "1", "resourceVersion": "2",
+                    "ownerReferences": [{"uid": uid}],
+                },
+                "spec": {"clusterIP": "10.0.0.1", "selector": {"a": "faults-1"}},
+            });
+            essence(&serde_json::from_value(object).unwrap(), "faults-1", "now")
+        };
+        assert_eq!(of("now")["metadata"]["ownerReferences"][0]["uid"], "UID");
+        assert_eq!(of("now")["spec"], json!({"selector": {"a": "NAMESPACE"}}));
+        assert_ne!(of("now"), of("before"));
+    }
+}
