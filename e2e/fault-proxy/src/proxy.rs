@@ -174,6 +174,11 @@ impl Proxy {
             .await;
     }
 
+    /// Whether the client is to be killed, and nothing is passed on.
+    pub fn is_crashed(&self) -> bool {
+        *self.state.crashed.borrow()
+    }
+
     /// Passes on again: the client was killed, and is started anew.
     pub fn reopen(&self) {
         self.state.crashed.send_replace(false);

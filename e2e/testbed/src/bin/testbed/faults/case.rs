@@ -61,6 +61,8 @@ pub(crate) struct Case<'a> {
     pub(crate) bed: &'a TestBed,
     pub(crate) namespace: Namespace<'a>,
     pub(crate) operator: Operator,
+    /// The Models, of which the first is [`MODEL`].
+    pub(crate) models: Vec<String>,
     /// The resources that the operator watches when it has begun.
     pub(crate) watched: BTreeSet<String>,
     /// The versions of what is nobody's business.
@@ -100,24 +102,13 @@ impl<'a> Case<'a> {
         let namespace = bed.namespace("faults").await?;
         namespace.gateway(GATEWAY).await?;
         namespace.apply(FOREIGN).await?;
-        let model = namespace.model(MODEL).await?;
-        bed.wait_for("the Model is active", ACTIVE, async || {
-            let conditions = model.get().await?.status.unwrap_or_default().conditions;
-            let active = conditions
-                .iter()
-                .any(|c| c.type_ == "Active" && c.status == "True");
-            if active {
-                Ok(())
-            } else {
-                Err(format!("{conditions:?}"))
-            }
-        })
-        .await?;
+        make_active(bed, &namespace, MODEL).await?;
         let operator = Operator::start(bed, binary, namespace.name(), GATEWAY).await?;
         let mut case = Self {
             bed,
             namespace,
             operator,
+            models: vec![MODEL.to_owned()],
             watched: BTreeSet::new(),
             foreign: Vec::new(),
         };
@@ -137,6 +128,17 @@ impl<'a> Case<'a> {
         .await?;
         case.foreign = case.versions().await?;
         Ok(case)
+    }
+
+    /// Makes more Models, which are not annotated.
+    pub(crate) async fn add(&mut self, models: &[&str]) -> Result<()> {
+        for model in models {
+            if !self.models.iter().any(|known| known == model) {
+                make_active(self.bed, &self.namespace, model).await?;
+                self.models.push((*model).to_owned());
+            }
+        }
+        Ok(())
     }
 
     /// Kinds, names and versions of what is nobody's business.
@@ -226,7 +228,7 @@ impl<'a> Case<'a> {
             *version = self.now().await.map_err(|e| e.to_string())?;
         }
         let since = self.begin(faults);
-        step.take(self).await.map_err(|e| e.to_string())?;
+        step.take(self, MODEL).await.map_err(|e| e.to_string())?;
         if let Some(silence) = plan.and_then(|plan| plan.silence) {
             tokio::time::sleep(silence).await;
             self.operator.proxy.thaw();
@@ -237,10 +239,10 @@ impl<'a> Case<'a> {
             None if step.serves() && !seen.iter().any(Seen::wrote) => {
                 Err("nothing was written".to_owned())
             }
-            None => state.is(step.serves()),
+            None => state.is(MODEL, step.serves()),
         };
         let (state, seen) = self.rest(&since, patience, fits).await?;
-        let mut settled = settled(state, &seen, since.at)?;
+        let mut settled = settled(state, &seen, since.at);
         settled.fired += self.operator.proxy.tampered();
         Ok(settled)
     }
@@ -263,8 +265,9 @@ impl<'a> Case<'a> {
                 return Err(format!("the operator ended by itself: {ended}"));
             }
             let seen = proxy.seen(since.from);
+            seen.iter().try_for_each(|seen| self.is_its_own(seen))?;
             if self.rests(&seen, since.at, patience.quiet) {
-                let state = capture(self.bed, &self.namespace, MODEL).await?;
+                let state = capture(self.bed, &self.namespace, &self.models).await?;
                 match fits(&state, &seen) {
                     Ok(()) if proxy.count() == since.from + seen.len() => return Ok((state, seen)),
                     Ok(()) => {}
@@ -293,10 +296,35 @@ impl<'a> Case<'a> {
             .join(", ")
     }
 
+    /// An error when a write is about something that the operator has no business with.
+    fn is_its_own(&self, seen: &Seen) -> Result<(), String> {
+        let request = &seen.request;
+        let child = ChildKind::ALL
+            .iter()
+            .any(|kind| kind.api_resource().plural == request.resource);
+        let own = self.models.iter().any(|model| {
+            if child {
+                let picker = format!("{model}-epp");
+                (request.name == *model || request.name == picker) && request.subresource.is_empty()
+            } else {
+                (
+                    request.resource.as_str(),
+                    &request.name,
+                    request.subresource.as_str(),
+                ) == ("modelboosters", model, "status")
+            }
+        });
+        if own || !request.writes() {
+            return Ok(());
+        }
+        Err(format!("it wrote what is not its own: {request}"))
+    }
+
     /// Whether the operator sent nothing for a while; when it was started since `began`, it also has to have come
     /// as far as the first one did.
     fn rests(&self, seen: &[Seen], began: Instant, quiet: Duration) -> bool {
-        if seen.last().is_some_and(|last| last.at.elapsed() < quiet) {
+        let sent = seen.last().is_some_and(|last| last.at.elapsed() < quiet);
+        if sent || self.operator.proxy.is_crashed() {
             return false;
         }
         let started = self.operator.fate().started.last().copied();
@@ -310,6 +338,22 @@ impl<'a> Case<'a> {
             .collect();
         self.watched.is_subset(&watched(&since))
     }
+}
+
+async fn make_active(bed: &TestBed, namespace: &Namespace<'_>, name: &str) -> Result<()> {
+    let model = namespace.model(name).await?;
+    bed.wait_for(format!("the Model {name} is active"), ACTIVE, async || {
+        let conditions = model.get().await?.status.unwrap_or_default().conditions;
+        let active = conditions
+            .iter()
+            .any(|c| c.type_ == "Active" && c.status == "True");
+        if active {
+            Ok(())
+        } else {
+            Err(format!("{conditions:?}"))
+        }
+    })
+    .await
 }
 
 /// The resources of which a watch was begun.
@@ -331,12 +375,11 @@ fn short(resource: String) -> String {
     }
 }
 
-fn settled(state: State, seen: &[Seen], began: Instant) -> Result<Settled, String> {
+fn settled(state: State, seen: &[Seen], began: Instant) -> Settled {
     let mut writes = BTreeMap::new();
     let mut requests = 0;
     for seen in seen.iter().filter(|seen| seen.request.writes()) {
         requests += 1;
-        is_ours(seen)?;
         if seen.wrote() {
             *writes.entry(seen.request.to_string()).or_default() += 1;
         }
@@ -349,7 +392,7 @@ fn settled(state: State, seen: &[Seen], began: Instant) -> Result<Settled, Strin
         .count();
     let last = seen.iter().rev().find(|seen| seen.wrote());
     let since = first.map_or(began, |first| first.at);
-    Ok(Settled {
+    Settled {
         state,
         writes,
         requests,
@@ -357,28 +400,5 @@ fn settled(state: State, seen: &[Seen], began: Instant) -> Result<Settled, Strin
         took: last
             .map(|last| last.at.saturating_duration_since(since))
             .unwrap_or_default(),
-    })
-}
-
-/// An error when a write is about something that the operator has no business with.
-fn is_ours(seen: &Seen) -> Result<(), String> {
-    let request = &seen.request;
-    let of_model = [MODEL.to_owned(), format!("{MODEL}-epp")];
-    let child = ChildKind::ALL
-        .iter()
-        .any(|kind| kind.api_resource().plural == request.resource);
-    let ours = if child {
-        of_model.contains(&request.name) && request.subresource.is_empty()
-    } else {
-        (
-            request.resource.as_str(),
-            request.name.as_str(),
-            request.subresource.as_str(),
-        ) == ("modelboosters", MODEL, "status")
-    };
-    if ours {
-        Ok(())
-    } else {
-        Err(format!("it wrote what is not its own: {request}"))
     }
 }

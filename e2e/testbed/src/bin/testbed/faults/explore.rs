@@ -6,14 +6,17 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use fault_proxy::{Action, Fault, Refusal, Selector, Verb, WatchFault};
+use fault_proxy::{Action, Fault, Refusal, Seen, Selector, Verb, WatchFault};
 use serde_json::Value;
 
 use super::case::{Case, Patience};
 use super::life::Step;
+use super::state::State;
 
-/// The most that happens to a Model.
-const STEPS: usize = 4;
+/// The Models that it happens to, all of which ask for the same host and path.
+pub(crate) const MODELS: [&str; 3] = [super::case::MODEL, "two", "three"];
+/// The most that happens to them.
+const STEPS: usize = 5;
 /// The most that goes wrong meanwhile.
 const FAULTS: usize = 4;
 /// The longest pause between two steps, in milliseconds: about as long as the operator takes for one.
@@ -32,8 +35,8 @@ const OF_SERVED: [Step; 6] = [
 /// What a seed stands for.
 #[derive(Clone, Debug)]
 pub(crate) struct Walk {
-    /// What happens, each after a pause.
-    pub(crate) steps: Vec<(Duration, Step)>,
+    /// What happens to which Model, each after a pause.
+    pub(crate) steps: Vec<(Duration, &'static str, Step)>,
     /// What goes wrong.
     pub(crate) faults: Vec<Fault>,
 }
@@ -42,20 +45,35 @@ impl Walk {
     /// The same for the same seed.
     pub(crate) fn of(seed: u64, watched: &[String]) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let mut served = false;
+        let mut served = [false; MODELS.len()];
+        let models = rng.usize(1..=MODELS.len());
         let mut steps = Vec::new();
         for _ in 0..rng.usize(1..=STEPS) {
+            let model = rng.usize(0..models);
             let step = match rng.choice(OF_SERVED) {
-                Some(step) if served => step,
+                Some(step) if served[model] => step,
                 _ => Step::Create,
             };
-            served = step.serves();
-            steps.push((Duration::from_millis(rng.u64(0..=PAUSE)), step));
+            served[model] = step.serves();
+            let pause = Duration::from_millis(rng.u64(0..=PAUSE));
+            steps.push((pause, MODELS[model], step));
         }
         let faults = (0..rng.usize(1..=FAULTS))
             .map(|_| fault(&mut rng, watched))
             .collect();
         Self { steps, faults }
+    }
+}
+
+impl Walk {
+    /// The path that a Model asks for in the end.
+    fn path(&self, model: &str) -> &'static str {
+        let steps = self.steps.iter().filter(|(_, of, _)| *of == model);
+        steps.fold("/a", |path, (_, _, step)| match step {
+            Step::Create => "/a",
+            Step::Rename | Step::Replace => "/b",
+            _ => path,
+        })
     }
 }
 
@@ -94,29 +112,41 @@ fn fault(rng: &mut Rng, watched: &[String]) -> Fault {
     }
 }
 
-/// Walks as the seed says, from a Model that is not annotated and back to it.
+/// Walks as the seed says, from Models that are not annotated and back to them.
 ///
 /// # Errors
 /// What was not as it should be.
 pub(crate) async fn walk(case: &Case<'_>, walk: &Walk, patience: Patience) -> Result<(), String> {
     let failed = |e: testbed::Error| e.to_string();
     let proxy = &case.operator.proxy;
-    let serves = walk.steps.last().is_some_and(|(_, step)| step.serves());
+    let last = |model: &str| {
+        let steps = walk.steps.iter().rev();
+        let step = steps.into_iter().find(|(_, of, _)| *of == model);
+        step.is_some_and(|(_, _, step)| step.serves())
+    };
+    // What two ask for is the same only if both were renamed, or neither: by their own routes' host and path.
+    let fits = |state: &State| {
+        for model in MODELS.into_iter().filter(|model| !last(model)) {
+            state.is(model, false)?;
+        }
+        for path in ["/a", "/b"] {
+            let same = |model: &&str| last(model) && walk.path(model) == path;
+            let models: Vec<&str> = MODELS.into_iter().filter(same).collect();
+            state.is_shared(&models)?;
+        }
+        Ok(())
+    };
     let since = case.begin(walk.faults.clone());
-    for (pause, step) in &walk.steps {
+    for (pause, model, step) in &walk.steps {
         tokio::time::sleep(*pause).await;
-        step.take(case).await.map_err(failed)?;
+        step.take(case, model).await.map_err(failed)?;
     }
     proxy.thaw();
-    let (state, _) = case
-        .rest(&since, patience, |state, _| state.is(serves))
-        .await?;
+    let (state, _) = case.rest(&since, patience, |state, _| fits(state)).await?;
     // One that knows nothing of what happened.
     let since = case.begin(Vec::new());
     case.operator.start_anew().await.map_err(failed)?;
-    let (anew, seen) = case
-        .rest(&since, patience, |state, _| state.is(serves))
-        .await?;
+    let (anew, seen) = case.rest(&since, patience, |state, _| fits(state)).await?;
     let wrote = seen.into_iter().filter(|seen| seen.request.writes());
     let wrote: Vec<String> = wrote.map(|seen| seen.request.to_string()).collect();
     if !wrote.is_empty() {
@@ -131,10 +161,15 @@ pub(crate) async fn walk(case: &Case<'_>, walk: &Walk, patience: Patience) -> Re
     }
     case.operator.upgrade(Value::Null).await.map_err(failed)?;
     let since = case.begin(Vec::new());
-    Step::Close.take(case).await.map_err(failed)?;
-    case.rest(&since, patience, |state, _| state.is(false))
-        .await
-        .map(drop)
+    for model in MODELS {
+        Step::Close.take(case, model).await.map_err(failed)?;
+    }
+    let gone = |state: &State, _: &[Seen]| {
+        MODELS
+            .into_iter()
+            .try_for_each(|model| state.is(model, false))
+    };
+    case.rest(&since, patience, gone).await.map(drop)
 }
 
 #[cfg(test)]

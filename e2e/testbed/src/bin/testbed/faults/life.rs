@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use testbed::Result;
 
-use super::case::{Case, GATEWAY, MODEL};
+use super::case::{Case, GATEWAY};
 
 /// What happens to a Model, or to its operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,9 +80,10 @@ impl Step {
         !matches!(self, Self::Unannotate | Self::Delete | Self::Close)
     }
 
-    /// Does it. What comes of it is waited for by [`Case::settle`].
-    pub(crate) async fn take(self, case: &Case<'_>) -> Result<()> {
-        let model = case.namespace.model_named(MODEL)?;
+    /// Does it. What comes of it is waited for by [`Case::rest`].
+    pub(crate) async fn take(self, case: &Case<'_>, model: &str) -> Result<()> {
+        let name = model;
+        let model = case.namespace.model_named(name)?;
         match self {
             Self::Create => model.annotate(&some(&CREATED)).await,
             Self::Edit => model.annotate(&some(&EDITED)).await,
@@ -97,10 +98,10 @@ impl Step {
             Self::Annotate => model.annotate(&[("expose", Some("true"))]).await,
             Self::Replace => {
                 model.delete().await?;
-                create(case).await
+                create(case, name).await
             }
             Self::Delete => model.delete().await,
-            Self::Recreate => create(case).await,
+            Self::Recreate => create(case, name).await,
             Self::Close => {
                 let all = CREATED.iter().chain(&EDITED).map(|(key, _)| (*key, None));
                 model.annotate(&all.collect::<Vec<_>>()).await
@@ -116,8 +117,8 @@ fn some<'a>(annotations: &[(&'a str, &'a str)]) -> Vec<(&'a str, Option<&'a str>
         .collect()
 }
 
-async fn create(case: &Case<'_>) -> Result<()> {
-    let mut manifest = case.bed.example(MODEL)?;
+async fn create(case: &Case<'_>, name: &str) -> Result<()> {
+    let mut manifest = case.bed.example(name)?;
     for (key, value) in CREATED.iter().chain(&EDITED).chain(&RENAMED) {
         manifest["metadata"]["annotations"][format!("kthena-bridge.io/{key}")] = (*value).into();
     }

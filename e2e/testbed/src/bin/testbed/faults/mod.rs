@@ -258,7 +258,7 @@ impl Run<'_> {
     /// Lives on as long as there are plans, and then looks whether it is quiet.
     async fn work(&self) {
         while !self.is_over() {
-            let case = match Case::start(self.bed, self.binary).await {
+            let mut case = match Case::start(self.bed, self.binary).await {
                 Ok(case) => case,
                 Err(error) => {
                     return self.violation(&format!("no case can be started: {error}"), None);
@@ -267,7 +267,7 @@ impl Run<'_> {
             let mut well = true;
             while well && !self.is_over() {
                 well = if self.plans_are_over() {
-                    self.walk(&case).await
+                    self.walk(&mut case).await
                 } else {
                     self.live(&case).await
                 };
@@ -321,13 +321,18 @@ impl Run<'_> {
     }
 
     /// Walks by the next seed; whether that went well.
-    async fn walk(&self, case: &Case<'_>) -> bool {
+    async fn walk(&self, case: &mut Case<'_>) -> bool {
         let Some(seed) = self.seeds.borrow_mut().pop_front() else {
             return true;
         };
         let walk = Walk::of(seed, &self.watched);
-        let walked = explore::walk(case, &walk, WITH_FAULT).await;
-        let mut problem = walked.err().unwrap_or_default();
+        let mut problem = match case.add(&explore::MODELS).await {
+            Ok(()) => explore::walk(case, &walk, WITH_FAULT)
+                .await
+                .err()
+                .unwrap_or_default(),
+            Err(error) => error.to_string(),
+        };
         problem.push_str(&case.meddled().await.unwrap_or_else(|e| e.to_string()));
         self.tally.borrow_mut().walks += 1;
         if problem.is_empty() {

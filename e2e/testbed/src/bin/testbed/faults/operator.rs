@@ -207,7 +207,11 @@ async fn kill(
 ) -> Result<Child> {
     // It fails when it has ended already, which is as well.
     let _ = child.kill().await;
-    fate.send_modify(|fate| fate.killed.push(Instant::now()));
+    // Before it is passed on again: nobody may take the one that was killed for the one that comes.
+    fate.send_modify(|fate| {
+        fate.killed.push(Instant::now());
+        fate.started.push(Instant::now());
+    });
     proxy.reopen();
     process.spawn(fate)
 }

@@ -4,31 +4,37 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, MANAGED_BY};
-use kube::Api;
 use kube::api::{DynamicObject, ListParams};
+use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use testbed::{Namespace, TestBed};
 
-/// Objects by kind and name, and the Model's conditions.
+/// Objects by kind and name, and the Models' conditions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct State(BTreeMap<String, Value>);
 
-/// Everything that says that it is the operator's, whoever owns it, and the conditions of the Model `model`.
+/// Everything that says that it is the operator's, whoever owns it, and the conditions of the Models.
 pub(crate) async fn capture(
     bed: &TestBed,
     namespace: &Namespace<'_>,
-    model: &str,
+    models: &[String],
 ) -> Result<State, String> {
     let client = bed.client().map_err(|e| e.to_string())?;
-    let found = namespace
-        .model_named(model)
-        .map_err(|e| e.to_string())?
-        .get_opt()
-        .await?;
-    let uid = found
-        .as_ref()
-        .and_then(|m| m.metadata.uid.clone())
-        .unwrap_or_default();
+    let mut found = Vec::new();
+    for model in models {
+        let model = namespace.model_named(model).map_err(|e| e.to_string())?;
+        found.extend(model.get_opt().await?);
+    }
+    // An owner that is gone keeps its uid, by which it shows.
+    let owners: Vec<(String, String)> = found
+        .iter()
+        .map(|model| {
+            (
+                model.uid().unwrap_or_default(),
+                format!("UID of {}", model.name_any()),
+            )
+        })
+        .collect();
     let mut state = BTreeMap::new();
     for kind in ChildKind::ALL {
         let api: Api<DynamicObject> =
@@ -44,29 +50,31 @@ pub(crate) async fn capture(
             let name = object.metadata.name.clone().unwrap_or_default();
             state.insert(
                 format!("{kind} {name}"),
-                essence(&object, namespace.name(), &uid),
+                essence(&object, namespace.name(), &owners),
             );
         }
     }
-    let generation = found.as_ref().and_then(|m| m.metadata.generation);
-    for condition in found.and_then(|m| m.status).unwrap_or_default().conditions {
-        if matches!(
-            condition.type_.as_str(),
-            "Accepted" | "Programmed" | "Reachable"
-        ) {
-            let message = condition.message.replace(namespace.name(), "NAMESPACE");
-            let value = json!({
-                "status": condition.status, "reason": condition.reason, "message": message,
-                "current": condition.observed_generation == generation,
-            });
-            state.insert(format!("condition {}", condition.type_), value);
+    for model in found {
+        let (name, generation) = (model.name_any(), model.metadata.generation);
+        for condition in model.status.unwrap_or_default().conditions {
+            if matches!(
+                condition.type_.as_str(),
+                "Accepted" | "Programmed" | "Reachable"
+            ) {
+                let message = condition.message.replace(namespace.name(), "NAMESPACE");
+                let value = json!({
+                    "status": condition.status, "reason": condition.reason, "message": message,
+                    "current": condition.observed_generation == generation,
+                });
+                state.insert(format!("condition {} of {name}", condition.type_), value);
+            }
         }
     }
     Ok(State(state))
 }
 
 /// An object without what changes by itself, or by being made anew.
-fn essence(object: &DynamicObject, namespace: &str, owner: &str) -> Value {
+fn essence(object: &DynamicObject, namespace: &str, owners: &[(String, String)]) -> Value {
     let mut value = serde_json::to_value(object).unwrap_or_default();
     let remove = |value: &mut Value, pointer: &str, keys: &[&str]| {
         if let Some(map) = value.pointer_mut(pointer).and_then(Value::as_object_mut) {
@@ -100,8 +108,8 @@ fn essence(object: &DynamicObject, namespace: &str, owner: &str) -> Value {
         remove(&mut value, "/metadata", &["annotations"]);
     }
     let mut text = value.to_string().replace(namespace, "NAMESPACE");
-    if !owner.is_empty() {
-        text = text.replace(owner, "UID");
+    for (uid, named) in owners {
+        text = text.replace(uid.as_str(), named);
     }
     serde_json::from_str(&text).unwrap_or_default()
 }
@@ -123,17 +131,48 @@ impl State {
         text
     }
 
-    /// Fails when the Model does not say that it is served, as it should, or when something is left of one that
+    /// Fails when a Model does not say that it is served, as it should, or when something is left of one that
     /// should not be.
-    pub(crate) fn is(&self, served: bool) -> Result<(), String> {
-        let programmed = || {
-            self.0
-                .get("condition Programmed")
-                .is_some_and(|c| c["status"] == "True")
+    pub(crate) fn is(&self, model: &str, served: bool) -> Result<(), String> {
+        let fits = if served {
+            self.says(model, "Programmed") == Some("Programmed")
+        } else {
+            self.is_clean(model)
         };
-        let clean = || self.0.keys().all(|key| key.ends_with(super::case::SPOOFED));
-        let fits = if served { programmed() } else { clean() };
         if fits { Ok(()) } else { Err(self.outline()) }
+    }
+
+    /// Fails when, of Models that ask for the same, more than one has it, or when one that has it is not served,
+    /// or when one that has it not does not say why. Maybe none has it: whoever moves keeps its route where it is
+    /// until the new place is free, so that two can wait for each other.
+    pub(crate) fn is_shared(&self, models: &[&str]) -> Result<(), String> {
+        let mut accepted = 0;
+        for model in models {
+            match self.says(model, "Accepted") {
+                Some("Accepted") if self.says(model, "Programmed") == Some("Programmed") => {
+                    accepted += 1;
+                }
+                Some("RouteConflict") => {}
+                _ => return Err(self.outline()),
+            }
+        }
+        if accepted > 1 {
+            return Err(format!("more than one has the same: {}", self.outline()));
+        }
+        Ok(())
+    }
+
+    /// The reason of a condition.
+    fn says(&self, model: &str, condition: &str) -> Option<&str> {
+        self.0.get(&format!("condition {condition} of {model}"))?["reason"].as_str()
+    }
+
+    fn is_clean(&self, model: &str) -> bool {
+        let (own, pickers) = (format!(" {model}"), format!(" {model}-epp"));
+        !self
+            .0
+            .keys()
+            .any(|key| key.ends_with(&own) || key.ends_with(&pickers))
     }
 
     /// Kinds, names and conditions.
@@ -176,26 +215,55 @@ mod tests {
         );
     }
 
+    fn condition(type_: &str, model: &str, reason: &str) -> (String, Value) {
+        (
+            format!("condition {type_} of {model}"),
+            json!({"reason": reason}),
+        )
+    }
+
     #[test]
     fn nothing_but_what_only_looks_like_ours_may_be_left() {
-        let spoofed = ("ConfigMap spoofed", json!({}));
-        state(&[spoofed.clone()]).is(false).unwrap();
-        state(&[spoofed.clone(), ("Service demo-epp", json!({}))])
-            .is(false)
+        let (spoofed, service) = (
+            ("ConfigMap spoofed", json!({})),
+            ("Service demo-epp", json!({})),
+        );
+        state(&[spoofed.clone()]).is("demo", false).unwrap();
+        state(&[spoofed.clone(), service])
+            .is("demo", false)
             .unwrap_err();
-        let condition = |status: &str| {
-            (
-                "condition Programmed",
-                json!({"status": status, "reason": "R"}),
-            )
+        let (key, waiting) = condition("Programmed", "demo", "Pending");
+        let waiting = state(&[spoofed.clone(), (&key, waiting)]);
+        waiting.is("demo", false).unwrap_err();
+        waiting.is("demo", true).unwrap_err();
+        waiting.is("another", false).unwrap();
+        let (key, served) = condition("Programmed", "demo", "Programmed");
+        state(&[spoofed, (&key, served)]).is("demo", true).unwrap();
+    }
+
+    #[test]
+    fn of_those_that_want_the_same_one_has_it_and_the_others_say_why_not() {
+        let shared = |conditions: &[(String, Value)]| {
+            let conditions: Vec<_> = conditions
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.clone()))
+                .collect();
+            state(&conditions).is_shared(&["one", "two"])
         };
-        state(&[spoofed.clone(), condition("False")])
-            .is(false)
-            .unwrap_err();
-        state(&[spoofed.clone(), condition("False")])
-            .is(true)
-            .unwrap_err();
-        state(&[spoofed, condition("True")]).is(true).unwrap();
+        let accepted = |model| condition("Accepted", model, "Accepted");
+        let served = |model| condition("Programmed", model, "Programmed");
+        let refused = |model| condition("Accepted", model, "RouteConflict");
+        shared(&[accepted("one"), served("one"), refused("two")]).unwrap();
+        shared(&[refused("one"), served("one"), refused("two")]).unwrap();
+        shared(&[accepted("one"), refused("two")]).unwrap_err();
+        shared(&[accepted("one"), served("one")]).unwrap_err();
+        shared(&[
+            accepted("one"),
+            served("one"),
+            accepted("two"),
+            served("two"),
+        ])
+        .unwrap_err();
     }
 
     #[test]
@@ -209,7 +277,11 @@ mod tests {
                 },
                 "spec": {"clusterIP": "10.0.0.1", "selector": {"a": "faults-1"}},
             });
-            essence(&serde_json::from_value(object).unwrap(), "faults-1", "now")
+            essence(
+                &serde_json::from_value(object).unwrap(),
+                "faults-1",
+                &[("now".to_owned(), "UID".to_owned())],
+            )
         };
         assert_eq!(of("now")["metadata"]["ownerReferences"][0]["uid"], "UID");
         assert_eq!(of("now")["spec"], json!({"selector": {"a": "NAMESPACE"}}));
