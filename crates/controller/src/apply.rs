@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use futures::future::join_all;
 use kthena_bridge_api::FIELD_MANAGER;
@@ -26,6 +27,7 @@ use crate::claims::Claims;
 use crate::error::{Class, Error};
 use crate::metrics::{ApplyResult, Metrics};
 use crate::observe::Caches;
+use crate::remade::Remade;
 use crate::request::{answer, patch_of_version, patch_params, to_value};
 
 /// Writes objects.
@@ -37,6 +39,8 @@ pub(crate) struct Writer {
     /// What the API server makes of what we want, where that is not the same: a webhook changes it back
     /// after every write, or the schema drops it. Writing it again would never end.
     settled: Mutex<HashMap<(String, Digest), Digest>>,
+    /// What was made a moment ago.
+    remade: Remade,
 }
 
 /// What became of a plan.
@@ -61,6 +65,7 @@ impl Writer {
             claims,
             metrics,
             settled: Mutex::default(),
+            remade: Remade::default(),
         }
     }
 
@@ -136,8 +141,20 @@ impl Writer {
         let (kind, owner) = (desired.kind, &topology.owner);
         let live = match self.caches.child(kind, &owner.namespace, &desired.name) {
             Some(live) => live,
+            None if self
+                .remade
+                .has_to_wait(&owner.uid, kind, &desired.name, Instant::now()) =>
+            {
+                return Err(Error::Removed {
+                    kind,
+                    namespace: owner.namespace.clone(),
+                    name: desired.name.clone(),
+                });
+            }
             None => match self.create(desired, &owner.namespace).await {
                 Ok(()) => {
+                    self.remade
+                        .made(&owner.uid, kind, &desired.name, Instant::now());
                     self.metrics.applied(kind, ApplyResult::Created);
                     return Ok(());
                 }
@@ -322,6 +339,9 @@ impl Writer {
         self.forget_if_gone(&deleted, child);
         match deleted {
             Ok(_) => {
+                for owner in child.owners() {
+                    self.remade.removed(&owner.uid, child.kind, child.name());
+                }
                 self.metrics.applied(child.kind, ApplyResult::Deleted);
                 self.gone(child);
                 Ok(())

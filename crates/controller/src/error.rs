@@ -67,6 +67,19 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// An object goes as soon as it is made.
+    #[error(
+        "{kind} {namespace}/{name} is removed by somebody else as soon as it is made; it is made again later, and \
+         the API server's audit log says by whom it is removed"
+    )]
+    Removed {
+        /// Its kind.
+        kind: ChildKind,
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
     /// Some objects of a Model could not be written; the Model's conditions say which.
     #[error("{first}{}", if *.more > 0 { format!(" (and {more} more)") } else { String::new() })]
     Apply {
@@ -120,6 +133,7 @@ impl Error {
             Self::Apply { first, .. } => first.class(),
             Self::Timeout { .. }
             | Self::Prerequisite { .. }
+            | Self::Removed { .. }
             | Self::LeaseLost { .. }
             | Self::Client(_)
             | Self::Listen { .. } => Class::Transient,

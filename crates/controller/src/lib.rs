@@ -20,6 +20,7 @@ mod observe;
 mod queue;
 mod reachable;
 mod reconcile;
+mod remade;
 mod request;
 mod retry;
 mod run;
