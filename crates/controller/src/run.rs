@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tower::BoxError;
 use tower::filter::FilterLayer;
+use tower::timeout::TimeoutLayer;
 use tracing::Instrument;
 
 use crate::configuration::{self, Configuration};
@@ -46,9 +47,17 @@ pub struct Options {
     pub leader_election: Option<LeaderElection>,
 }
 
-/// How the API server is talked to: every failure comes back to the caller, who knows how to retry, and no
-/// write begins but while it is this process that may.
-fn client(mut config: kube::Config, leadership: Arc<Leadership>) -> Result<Client, Error> {
+/// How long an answer may take to begin. Reconciles wait less than that; this is for the watches, whose first
+/// request is a list, which kube's watcher waits for without an end.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// How the API server is talked to: every failure comes back to the caller, who knows how to retry, no
+/// write begins but while it is this process that may, and no answer is waited for longer than `limit`.
+fn client(
+    mut config: kube::Config,
+    leadership: Arc<Leadership>,
+    limit: Duration,
+) -> Result<Client, Error> {
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
     let check = move |request: http::Request<Body>| {
@@ -59,7 +68,8 @@ fn client(mut config: kube::Config, leadership: Arc<Leadership>) -> Result<Clien
         }
     };
     let builder = ClientBuilder::try_from(config).map_err(|e| Error::Client(Box::new(e)))?;
-    Ok(builder.with_layer(&FilterLayer::new(check)).build())
+    let builder = builder.with_layer(&FilterLayer::new(check));
+    Ok(builder.with_layer(&TimeoutLayer::new(limit)).build())
 }
 
 /// Runs the operator until `stop` is done; reconciles that are under way are finished first.
@@ -72,7 +82,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let (leadership, elector) = elect(&cluster, options.leader_election)?;
-    let client = client(cluster, leadership)?;
+    let client = client(cluster, leadership, ANSWER)?;
     let listener = TcpListener::bind(options.listen)
         .await
         .map_err(|source| Error::Listen {
@@ -166,7 +176,8 @@ fn elect(
     };
     let leadership = Arc::new(Leadership::not_yet());
     // The Lease itself is written while it is not held.
-    let client = client(cluster.clone(), Arc::new(Leadership::without_lease()))?;
+    let without_lease = Arc::new(Leadership::without_lease());
+    let client = client(cluster.clone(), without_lease, ANSWER)?;
     let elector = Elector::new(client, election, Arc::clone(&leadership));
     Ok((leadership, Some(elector)))
 }
@@ -251,5 +262,21 @@ fn finished(
             tracing::warn!(%model, %error, "not everything could be written; it is tried again");
         }
         Err(error) => tracing::error!(%error, "reconciling"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_begin_is_not_waited_for_for_ever() {
+        let silent = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let config = kube::Config::new(url.parse().unwrap());
+        let leadership = Arc::new(Leadership::without_lease());
+        let client = client(config, leadership, Duration::from_millis(50)).unwrap();
+        let asked = tokio::time::timeout(Duration::from_secs(10), client.list_api_groups()).await;
+        asked.expect("the client gives up by itself").unwrap_err();
     }
 }
