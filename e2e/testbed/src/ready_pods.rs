@@ -11,7 +11,7 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 
 use crate::error::Error;
-use crate::operator::is_ready;
+use crate::is_ready;
 
 /// How many pods are written at a time.
 const WRITES: usize = 8;
