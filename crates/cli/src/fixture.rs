@@ -82,7 +82,6 @@ pub(crate) fn seen() -> Seen {
             ],
             gateways: vec![gateway],
             gateway_classes: vec![class],
-            inference_extension: Some("v1.5.0".to_owned()),
             ..Objects::default()
         },
         ..Seen::default()

@@ -6,13 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::{join, join_all};
 use k8s_openapi::api::core::v1::{Namespace, Pod as WholePod};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kthena_bridge_api::annotation::POD_SELECTOR;
 use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, LABEL_PICKER, MANAGED_BY};
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
 use kthena_bridge_api::kthena::{LABEL_SERVING, ModelBooster, ModelServer, ModelServing};
 use kthena_bridge_core::Config;
-use kthena_bridge_core::observe::{Child, Detail, Objects, Pod, Route, bundle_version};
+use kthena_bridge_core::observe::{Child, Detail, Objects, Pod, Route};
 use kube::api::{DynamicObject, ListParams};
 use kube::core::{ApiResource, ObjectMeta, Request};
 use kube::{Client, Resource};
@@ -101,19 +100,18 @@ pub(crate) async fn observe(
         if !decisions {
             let (servings, servers) = (Ok(Found::default()), Ok(Found::default()));
             let (classes, namespaces) = (Ok(Found::default()), Ok(Found::default()));
-            return (servings, servers, classes, namespaces, Ok(None));
+            return (servings, servers, classes, namespaces);
         }
         tokio::join!(
             lists.of::<ModelServing>(namespace),
             lists.of::<ModelServer>(namespace),
             lists.of::<GatewayClass>(everywhere),
             lists.list(&namespace_object, everywhere, "", same::<Metadata>),
-            lists.inference_extension(),
         )
     };
     let (children, ((models, gateways, engines, pickers), deciding)) =
         join(join_all(children), join(around, deciding)).await;
-    let (servings, servers, classes, namespaces, version) = deciding;
+    let (servings, servers, classes, namespaces) = deciding;
 
     let models = models?;
     if let Some(missing) = models.missing {
@@ -138,7 +136,6 @@ pub(crate) async fn observe(
     objects.servings = shared(lists.kept(servings?, "ModelServing"));
     objects.servers = shared(lists.kept(servers?, "ModelServer"));
     objects.gateway_classes = shared(lists.kept(classes?, "GatewayClass"));
-    objects.inference_extension = version?;
     for Metadata { metadata } in lists.kept(namespaces?, "Namespace") {
         let labels = metadata.labels.unwrap_or_default();
         let name = metadata.name.unwrap_or_default();
@@ -204,8 +201,6 @@ impl Seen {
         objects.routes.retain(|o| watched(&o.metadata));
         objects.gateway_classes.clear();
         objects.namespaces.clear();
-        // API discovery tells which kinds there are, and not their versions.
-        objects.inference_extension = None;
         objects
     }
 
@@ -394,33 +389,6 @@ impl Lists<'_> {
             Err(kube::Error::Api(status)) if status.code == 404 => missing(Missing::NotInstalled),
             Err(kube::Error::Api(status)) if status.code == 403 => {
                 missing(Missing::Forbidden(status.message.clone()))
-            }
-            Err(error) => Err(failed(cause(&error))),
-        }
-    }
-
-    /// The version that the CRD of InferencePools says.
-    async fn inference_extension(&self) -> Result<Option<String>, Error> {
-        let Some(name) = ChildKind::InferencePool.crd() else {
-            return Ok(None);
-        };
-        let resource = ApiResource::erase::<CustomResourceDefinition>(&());
-        let request = Request::new(DynamicObject::url_path(&resource, None))
-            .get_metadata(&name, &kube::api::GetParams::default());
-        let failed = |cause: String| Error::Request {
-            what: format!("getting CustomResourceDefinition {name}"),
-            cause,
-        };
-        let request = request.map_err(|e| failed(e.to_string()))?;
-        match self.client.request::<Metadata>(request).await {
-            Ok(crd) => Ok(bundle_version(&crd.metadata)),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-            Err(kube::Error::Api(status)) if status.code == 403 => {
-                self.note(format!(
-                    "the version of the inference extension is not known: {}",
-                    status.message
-                ));
-                Ok(None)
             }
             Err(error) => Err(failed(cause(&error))),
         }

@@ -64,9 +64,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
 fn render(arguments: &Arguments) -> Result<String, Error> {
     let config = config::read(arguments.config.as_deref())?;
     let provider = Provider::named(&arguments.provider).unwrap_or(&provider::GENERIC);
-    let mut input = Input::read(&arguments.filename, &arguments.namespace)?;
-    // What a current installation has.
-    input.objects.inference_extension = Some("v1.5.0".to_owned());
+    let input = Input::read(&arguments.filename, &arguments.namespace)?;
     if input.models.is_empty() {
         return Err(Error::NoModel(arguments.filename.join(", ")));
     }

@@ -258,7 +258,9 @@ impl Writer {
                 .filter_map(|field| {
                     let path = format!("/spec/{field}");
                     let (live, wanted) = (object.pointer(&path), desired.object.pointer(&path));
-                    (live != wanted).then(|| match wanted {
+                    let stays = wanted.is_none()
+                        && live.is_none_or(|l| ownership::is_default(desired.kind, field, l));
+                    (live != wanted && !stays).then(|| match wanted {
                         Some(wanted) => json!({"op": "add", "path": path, "value": wanted}),
                         None => json!({"op": "remove", "path": path}),
                     })

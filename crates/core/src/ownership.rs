@@ -19,7 +19,8 @@ pub struct Digest(u64);
 /// which pods get them, so it is drift although it touches no field of ours.
 pub fn exclusive(kind: ChildKind) -> &'static [&'static str] {
     match kind {
-        ChildKind::InferencePool | ChildKind::Service => &["selector"],
+        ChildKind::InferencePool => &["selector", "appProtocol"],
+        ChildKind::Service => &["selector"],
         ChildKind::HTTPRoute => &["hostnames"],
         ChildKind::NetworkPolicy => &["podSelector"],
         _ => &[],
@@ -73,7 +74,17 @@ pub fn owned(kind: ChildKind, object: &Value) -> Value {
             owned[*field] = live.clone();
         }
     }
+    if let Some(spec) = owned.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.retain(|field, value| !is_default(kind, field, value));
+    }
     owned
+}
+
+/// Whether a field of `spec` has the value that it also has when it is not given. That is so of what only some
+/// versions of a kind have: a pool's `appProtocol` came with v1.4.0 of the inference extension.
+/// <https://github.com/kubernetes-sigs/gateway-api-inference-extension/blob/v1.5.0/api/v1/inferencepool_types.go>
+pub fn is_default(kind: ChildKind, field: &str, value: &Value) -> bool {
+    kind == ChildKind::InferencePool && field == "appProtocol" && value == "http"
 }
 
 /// Whether we wrote any field of the object, by whichever operation.

@@ -35,6 +35,8 @@ type Frames = mpsc::Sender<Result<Frame<Bytes>, io::Error>>;
 pub struct Seen {
     /// What it was about.
     pub request: Request,
+    /// Its body.
+    pub body: Bytes,
     /// When it came.
     pub at: Instant,
     /// What became of it by the plan.
@@ -51,6 +53,9 @@ impl Seen {
         self.request.writes() && self.code.is_some_and(|code| (200..300).contains(&code))
     }
 }
+
+/// What was passed on of a watch is sent as soon as nothing follows it; a reset that follows at once discards it.
+const FLUSH: Duration = Duration::from_millis(20);
 
 /// A proxy before the API server. It ends when it is dropped, and with it all connections.
 #[derive(Debug)]
@@ -253,6 +258,7 @@ async fn answer(
         }
         seen.push(Seen {
             request: about.clone(),
+            body: body.clone(),
             at: Instant::now(),
             action: action.clone(),
             code: None,
@@ -343,6 +349,7 @@ impl State {
                 () = frames.closed() => Ok(()),
             };
             if let Err(error) = ended {
+                tokio::time::sleep(FLUSH).await;
                 reset.store(true, Ordering::Relaxed);
                 let _ = frames.send(Err(error)).await;
             }

@@ -9,9 +9,7 @@ use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
 use kthena_bridge_api::kthena::{LABEL_SERVING, ModelServer, ModelServing};
 use kthena_bridge_core::Config;
-use kthena_bridge_core::observe::{
-    Child, Cluster, EndpointSlice, Pod, Route, RouteKey, bundle_version, reduced,
-};
+use kthena_bridge_core::observe::{Child, Cluster, EndpointSlice, Pod, Route, RouteKey, reduced};
 use kthena_bridge_core::provider::Provider;
 use kube::core::ObjectMeta;
 
@@ -23,14 +21,11 @@ pub(crate) use cache::{Cache, Cached, Change, Scope};
 pub(crate) struct Crd {
     /// Its metadata, reduced.
     pub metadata: ObjectMeta,
-    /// The version that it says it is of.
-    pub bundle_version: Option<String>,
 }
 
 impl From<ObjectMeta> for Crd {
     fn from(metadata: ObjectMeta) -> Self {
         Self {
-            bundle_version: bundle_version(&metadata),
             metadata: reduced(metadata),
         }
     }
@@ -186,12 +181,6 @@ impl Cluster for Caches {
     }
     fn serves(&self, kind: ChildKind) -> bool {
         kind.crd().is_none() || self.children(kind).is_synced()
-    }
-    fn inference_extension_version(&self) -> Option<String> {
-        self.crds
-            .get("", &ChildKind::InferencePool.crd()?)?
-            .bundle_version
-            .clone()
     }
 }
 

@@ -33,7 +33,7 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 
 use crate::context::Context;
-use crate::observe::{Cache, Cached, Change, Crd, Namespace, Scope};
+use crate::observe::{Cache, Cached, Change, Namespace, Scope};
 use crate::queue::Queue;
 use crate::request::to_value;
 
@@ -86,14 +86,14 @@ impl Watches {
     /// Watches which CRDs there are, and the kinds that are served. Never ends.
     pub(crate) async fn run(self: Arc<Self>) {
         let crds = installed::follow(&self, |event| {
-            let changes = self.cx.caches.crds.take("", event);
+            self.cx.caches.crds.take("", event);
             if self.cx.caches.crds.is_synced() {
-                self.adjust(&changes);
+                self.adjust();
             }
         });
         let endpoints = async {
             self.cx.until_endpoints_are_looked_at().await;
-            self.adjust(&[]);
+            self.adjust();
         };
         futures::join!(crds, endpoints);
     }
@@ -154,7 +154,7 @@ impl Watches {
     }
 
     /// Starts the watches of kinds that came, and ends those of kinds that went.
-    fn adjust(self: &Arc<Self>, changes: &[Change<Crd>]) {
+    fn adjust(self: &Arc<Self>) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let mut went = false;
         for kind in Kind::all() {
@@ -179,13 +179,7 @@ impl Watches {
             }
         }
         drop(running);
-        // What an endpoint picker is given depends on the version of the inference extension.
-        let pool = ChildKind::InferencePool.crd();
-        if went
-            || changes
-                .iter()
-                .any(|c| c.both().any(|crd| crd.metadata.name == pool))
-        {
+        if went {
             self.look_at_all();
         }
         self.synced.send_replace(());

@@ -57,9 +57,6 @@ pub trait Cluster {
     fn configured_provider(&self, namespace: &str, gateway: &str) -> Option<&'static Provider>;
     /// Whether the API server serves a kind.
     fn serves(&self, kind: ChildKind) -> bool;
-    /// The version of Gateway API's inference extension whose InferencePool CRD is installed, such as
-    /// `v1.5.0`, when it says so.
-    fn inference_extension_version(&self) -> Option<String>;
 }
 
 /// Annotation of the inference extension's CRDs: the version they are of.

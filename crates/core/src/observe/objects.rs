@@ -39,8 +39,6 @@ pub struct Objects {
     pub configured: HashMap<(String, String), &'static Provider>,
     /// Kinds that are not served.
     pub missing: Vec<ChildKind>,
-    /// The version that the InferencePool CRD says.
-    pub inference_extension: Option<String>,
 }
 
 fn is_called(metadata: &ObjectMeta, namespace: &str, name: &str) -> bool {
@@ -123,8 +121,5 @@ impl Cluster for Objects {
     }
     fn serves(&self, kind: ChildKind) -> bool {
         !self.missing.contains(&kind)
-    }
-    fn inference_extension_version(&self) -> Option<String> {
-        self.inference_extension.clone()
     }
 }

@@ -4,9 +4,8 @@ use kthena_bridge_api::child::{ANNOTATION_ACTIVATED, ChildKind};
 use serde_json::{Value, json};
 
 use super::Input;
-use crate::observe::Cluster;
 
-pub(super) fn build(input: &Input<'_>, cluster: &impl Cluster) -> Value {
+pub(super) fn build(input: &Input<'_>) -> Value {
     let (service, port) = input.picker_service();
     let mut object = input.head(ChildKind::InferencePool, &input.topology.names.model);
     if input.topology.activated {
@@ -23,20 +22,5 @@ pub(super) fn build(input: &Input<'_>, cluster: &impl Cluster) -> Value {
             "failureMode": input.exposure.failure_mode.as_str(),
         },
     });
-    if cluster
-        .inference_extension_version()
-        .is_some_and(|v| has_app_protocol(&v))
-    {
-        object["spec"]["appProtocol"] = "http".into();
-    }
     object
-}
-
-/// `appProtocol` came with v1.4.0.
-fn has_app_protocol(version: &str) -> bool {
-    let mut numbers = version
-        .trim_start_matches('v')
-        .split('.')
-        .map(|n| n.parse::<u32>().unwrap_or(0));
-    (numbers.next(), numbers.next()) >= (Some(1), Some(4))
 }

@@ -154,7 +154,7 @@ pub fn build(
             ChildKind::ConfigMap => config_map::build(&input),
             ChildKind::Service => service::build(&input),
             ChildKind::NetworkPolicy => network_policy::build(&input),
-            ChildKind::InferencePool => inference_pool::build(&input, cluster),
+            ChildKind::InferencePool => inference_pool::build(&input),
             ChildKind::Deployment => deployment::build(&input, cluster),
             ChildKind::DestinationRule => destination_rule::build(&input),
             ChildKind::HealthCheckPolicy => health_check_policy::build(&input),

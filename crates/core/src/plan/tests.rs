@@ -130,25 +130,21 @@ fn a_kind_that_is_not_served_is_named_and_the_picker_rolls_when_it_comes() {
 }
 
 #[test]
-fn the_app_protocol_is_written_where_the_pool_has_it() {
-    for (version, has) in [
-        (None, false),
-        (Some("v1.3.1"), false),
-        (Some("v1.4.0"), true),
-        (Some("v1.10.2"), true),
-    ] {
-        let cluster = Objects {
-            inference_extension: version.map(str::to_owned),
-            ..Objects::default()
-        };
-        let plan = plan_of(&[], &ISTIO, &cluster);
-        let pool = object(&plan, ChildKind::InferencePool);
-        assert_eq!(
-            pool["spec"].get("appProtocol").is_some(),
-            has,
-            "{version:?}"
-        );
-    }
+fn the_protocol_that_newer_pools_have_by_default_is_no_difference_and_another_one_is() {
+    let plan = plan_of(&[], &ISTIO, &Objects::default());
+    let pool = plan
+        .objects
+        .iter()
+        .find(|o| o.kind == ChildKind::InferencePool);
+    let pool = pool.unwrap();
+    let mut live = pool.object.clone();
+    let fields = json!({"f:metadata": {"f:labels": {}, "f:ownerReferences": {}, "f:annotations": {}},
+        "f:spec": {"f:appProtocol": {}, "f:selector": {}, "f:targetPorts": {}, "f:endpointPickerRef": {}}});
+    live["metadata"]["managedFields"] = json!([{"manager": kthena_bridge_api::FIELD_MANAGER, "operation": "Update", "fieldsV1": fields}]);
+    live["spec"]["appProtocol"] = "http".into();
+    assert_eq!(ownership::live(pool.kind, &live), pool.digest);
+    live["spec"]["appProtocol"] = "kubernetes.io/h2c".into();
+    assert_ne!(ownership::live(pool.kind, &live), pool.digest);
 }
 
 #[test]

@@ -41,10 +41,7 @@ fn planned(model: &ModelBooster, provider: &str, annotations: &[(&str, &str)]) -
     let exposure = Exposure::parse(namespace, "planned", &annotations, &config)
         .unwrap()
         .unwrap();
-    let cluster = Objects {
-        inference_extension: Some("v1.5.0".to_owned()),
-        ..Objects::default()
-    };
+    let cluster = Objects::default();
     let provider = Provider::named(provider).unwrap();
     let topology = Topology::offline(&exposure, model, &cluster, provider).unwrap();
     plan::build(&exposure, &topology, &config, &cluster).objects

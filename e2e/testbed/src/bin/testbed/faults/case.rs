@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use kthena_bridge_api::child::ChildKind;
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, ResourceExt as _};
+use serde_json::Value;
 use testbed::{Error, Namespace, Result, TestBed};
 
 use super::life::Step;
@@ -88,6 +89,8 @@ pub(crate) struct Settled {
     pub(crate) state: State,
     /// How often each object was written, by verb and object.
     pub(crate) writes: BTreeMap<String, u32>,
+    /// How many different things each status said.
+    pub(crate) said: BTreeMap<String, u32>,
     /// How many requests to write there were.
     pub(crate) requests: u32,
     /// How often a fault happened; one of a watch counts when its watch had something to pass on, or ended.
@@ -375,15 +378,39 @@ fn short(resource: String) -> String {
     }
 }
 
+/// What a write of conditions says, whenever it says so.
+fn without_times(body: &[u8]) -> String {
+    let mut body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let conditions = body.pointer_mut("/status/conditions");
+    for condition in conditions
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        if let Some(fields) = condition.as_object_mut() {
+            fields.remove("lastTransitionTime");
+        }
+    }
+    body.to_string()
+}
+
 fn settled(state: State, seen: &[Seen], began: Instant) -> Settled {
     let mut writes = BTreeMap::new();
+    let mut said: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut requests = 0;
     for seen in seen.iter().filter(|seen| seen.request.writes()) {
         requests += 1;
         if seen.wrote() {
-            *writes.entry(seen.request.to_string()).or_default() += 1;
+            let object = seen.request.to_string();
+            if seen.request.subresource == "status" {
+                let told = said.entry(object.clone()).or_default();
+                told.insert(without_times(&seen.body));
+            }
+            *writes.entry(object).or_default() += 1;
         }
     }
+    let count = |told: BTreeSet<String>| u32::try_from(told.len()).unwrap_or(u32::MAX);
+    let said = said.into_iter().map(|(object, told)| (object, count(told)));
     let first = seen.iter().find(|seen| seen.action.is_some());
     let of_watch = |seen: &&Seen| matches!(seen.action, Some(Action::Watch(_)));
     let fired = seen
@@ -395,6 +422,7 @@ fn settled(state: State, seen: &[Seen], began: Instant) -> Settled {
     Settled {
         state,
         writes,
+        said: said.collect(),
         requests,
         fired: u32::try_from(fired).unwrap_or(u32::MAX),
         took: last

@@ -228,7 +228,9 @@ mod tests {
             ("ConfigMap spoofed", json!({})),
             ("Service demo-epp", json!({})),
         );
-        state(&[spoofed.clone()]).is("demo", false).unwrap();
+        state(std::slice::from_ref(&spoofed))
+            .is("demo", false)
+            .unwrap();
         state(&[spoofed.clone(), service])
             .is("demo", false)
             .unwrap_err();
