@@ -62,8 +62,6 @@ pub enum Detail {
     Deployment {
         /// Ready replicas.
         ready: i32,
-        /// The generation that the status speaks of.
-        observed_generation: i64,
         /// Why its pods cannot be made.
         failure: Option<String>,
     },
@@ -160,7 +158,6 @@ impl Detail {
             },
             ChildKind::Deployment => Self::Deployment {
                 ready: get(object, "/status/readyReplicas"),
-                observed_generation: get(object, "/status/observedGeneration"),
                 failure: replica_failure(object),
             },
             _ => Self::None,

@@ -356,15 +356,11 @@ impl Live<'_> {
             }
             _ => return Ok(()),
         };
-        let Detail::Deployment {
-            ready,
-            observed_generation,
-            failure,
-        } = &picker.detail
-        else {
+        let Detail::Deployment { ready, failure } = &picker.detail else {
             return Ok(());
         };
-        if *ready > 0 && *observed_generation >= picker.metadata.generation.unwrap_or_default() {
+        // Whichever generation it is of: while a new one is rolled out, the old one answers.
+        if *ready > 0 {
             return Ok(());
         }
         let pods = cluster.pods(self.namespace, &plan::picker_labels(picker.name()));
