@@ -216,6 +216,18 @@ impl Publisher {
         }
     }
 
+    /// The version that is looked at: that of the last write while the watch has not brought it.
+    fn version(&self, model: &ModelBooster) -> Option<String> {
+        let last = self.lock();
+        let last = last
+            .get(&ObjectRef::from_obj(model))
+            .map(|last| &last.answer);
+        let newest = last
+            .filter(|last| is_older(&model.metadata, last))
+            .unwrap_or(&model.metadata);
+        newest.resource_version.clone()
+    }
+
     fn api(&self, model: &ModelBooster) -> Api<ModelBooster> {
         Api::namespaced(
             self.client.clone(),
@@ -224,7 +236,9 @@ impl Publisher {
     }
 
     /// Server-side apply, so that only our entries of the list are touched. It takes them over by force:
-    /// where Kthena wrote one back, it is recorded as Kthena's.
+    /// where Kthena wrote one back, it is recorded as Kthena's. Only over the version that was looked at: the
+    /// API server ignores the uid in a write of the status, and a Model of the same name that was made
+    /// meanwhile would be told what was so of the one before.
     async fn apply(
         &self,
         model: &ModelBooster,
@@ -233,7 +247,7 @@ impl Publisher {
         let body = json!({
             "apiVersion": "workload.serving.volcano.sh/v1alpha1",
             "kind": "ModelBooster",
-            "metadata": {"name": name(model), "uid": model.metadata.uid},
+            "metadata": {"name": name(model), "uid": model.metadata.uid, "resourceVersion": self.version(model)},
             "status": {"conditions": conditions},
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();

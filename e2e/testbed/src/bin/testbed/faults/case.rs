@@ -378,6 +378,30 @@ fn short(resource: String) -> String {
     }
 }
 
+/// Whether a write changes nothing but whose which field is, as is done once between the create of an object and
+/// its first change.
+fn is_bookkeeping(body: &[u8]) -> bool {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    body.as_array().is_some_and(|operations| {
+        operations.iter().all(|o| {
+            let path = o["path"].as_str().unwrap_or_default();
+            path == "/metadata/resourceVersion" || path.starts_with("/metadata/managedFields/")
+        })
+    })
+}
+
+/// The reasons that a write of conditions gives, and the uid that it is for; nothing for other writes.
+pub(crate) fn said(seen: &Seen) -> String {
+    let body: Value = serde_json::from_slice(&seen.body).unwrap_or_default();
+    let conditions = body.pointer("/status/conditions").and_then(Value::as_array);
+    let Some(conditions) = conditions else {
+        return String::new();
+    };
+    let reasons = conditions.iter().filter_map(|c| c["reason"].as_str());
+    let uid = body["metadata"]["uid"].as_str().unwrap_or_default();
+    format!("{} of {uid} ", reasons.collect::<Vec<_>>().join(", "))
+}
+
 /// What a write of conditions says, whenever it says so.
 fn without_times(body: &[u8]) -> String {
     let mut body: Value = serde_json::from_slice(body).unwrap_or_default();
@@ -401,7 +425,10 @@ fn settled(state: State, seen: &[Seen], began: Instant) -> Settled {
     for seen in seen.iter().filter(|seen| seen.request.writes()) {
         requests += 1;
         if seen.wrote() {
-            let object = seen.request.to_string();
+            let mut object = seen.request.to_string();
+            if is_bookkeeping(&seen.body) {
+                object.push_str(" (managed fields)");
+            }
             if seen.request.subresource == "status" {
                 let told = said.entry(object.clone()).or_default();
                 told.insert(without_times(&seen.body));

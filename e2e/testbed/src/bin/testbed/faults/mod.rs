@@ -45,6 +45,8 @@ const WITH_FAULT: Patience = Patience {
     limit: Duration::from_secs(77),
     ..WITHOUT_FAULT
 };
+/// What took longer is told as if it had failed.
+const SLOW: Duration = Duration::from_secs(20);
 /// How long nothing is written at the very end.
 const REST: Duration = Duration::from_mins(1);
 
@@ -310,6 +312,9 @@ impl Run<'_> {
                     if faulty {
                         self.went_well(&name, &settled);
                     }
+                    if settled.took > SLOW {
+                        eprintln!("{name} took {:.1?}\n{}", settled.took, story(case));
+                    }
                 }
                 _ => {
                     self.violation(&format!("{name}: {problem}"), Some(case));
@@ -413,8 +418,9 @@ fn story(case: &Case<'_>) -> String {
     let seen = seen.iter().map(|seen| {
         let refused = seen.refused.as_deref().unwrap_or_default();
         let ago = seen.at.elapsed().as_millis();
+        let said = case::said(seen);
         format!(
-            "  -{ago} ms {} {:?} {:?} {refused}\n",
+            "  -{ago} ms {} {:?} {:?} {said}{refused}\n",
             seen.request, seen.code, seen.action
         )
     });
