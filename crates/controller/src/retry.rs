@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kthena_bridge_core::Plan;
-use kthena_bridge_core::report::Failure;
+use kthena_bridge_core::report::{Cause, Failure};
 
 use crate::error::Class;
 
@@ -25,7 +25,9 @@ pub(crate) struct Retries<M> {
 
 #[derive(Debug)]
 struct Entry {
+    /// How often it failed in a row, each time for the same and of the same class.
     attempts: u32,
+    class: Option<Class>,
     until: Instant,
     held: Option<(Plan, Vec<Failure>)>,
 }
@@ -34,6 +36,7 @@ impl Entry {
     fn new() -> Self {
         Self {
             attempts: 0,
+            class: None,
             until: Instant::now(),
             held: None,
         }
@@ -54,6 +57,9 @@ impl<M: Clone + Eq + Hash> Retries<M> {
         let mut entries = self.lock();
         let entry = entries.entry(model.clone()).or_insert_with(Entry::new);
         // A conflict is over as soon as the watch has brought the other's write.
+        if entry.class.replace(class) != Some(class) {
+            entry.attempts = 0;
+        }
         let first = match class {
             Class::Conflict => Duration::from_millis(50),
             Class::Forbidden | Class::NotOurs | Class::Transient => Duration::from_secs(1),
@@ -67,7 +73,24 @@ impl<M: Clone + Eq + Hash> Retries<M> {
     /// Holds a plan that failed until the time of the next attempt.
     pub(crate) fn hold(&self, model: &M, plan: Plan, failures: Vec<Failure>) {
         let mut entries = self.lock();
-        entries.entry(model.clone()).or_insert_with(Entry::new).held = Some((plan, failures));
+        let entry = entries.entry(model.clone()).or_insert_with(Entry::new);
+        if entry.held.as_ref().is_some_and(|(held, _)| *held != plan) {
+            entry.attempts = 0;
+        }
+        entry.held = Some((plan, failures));
+    }
+
+    /// Lets go of a plan that failed since another's objects had the names of its own: one of those is gone.
+    pub(crate) fn release(&self, model: &M) {
+        let mut entries = self.lock();
+        if let Some(entry) = entries.get_mut(model) {
+            let blocked = |(_, failures): &(_, Vec<Failure>)| {
+                failures.iter().all(|f| f.cause == Cause::NameConflict)
+            };
+            if entry.held.take_if(|held| blocked(held)).is_some() {
+                entry.attempts = 0;
+            }
+        }
     }
 
     /// How long this plan is still held, and what it failed with.
@@ -115,6 +138,44 @@ mod tests {
         retries.forget(&"model");
         assert!(retries.failed(&"model", Class::Transient) < Duration::from_secs(2));
         assert!(retries.failed(&"other", Class::Conflict) < Duration::from_millis(100));
+    }
+
+    #[test]
+    fn what_fails_for_something_else_starts_again() {
+        let retries = Retries::default();
+        for _ in 0..10 {
+            retries.failed(&1, Class::Conflict);
+        }
+        assert!(retries.failed(&1, Class::NotOurs) < Duration::from_secs(2));
+        retries.hold(&1, Plan::default(), Vec::new());
+        assert!(retries.failed(&1, Class::NotOurs) > Duration::from_secs(1));
+        let other = Plan {
+            missing: vec![kthena_bridge_api::child::ChildKind::HTTPRoute],
+            ..Plan::default()
+        };
+        retries.hold(&1, other, Vec::new());
+        assert!(retries.failed(&1, Class::NotOurs) < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_plan_is_released_when_what_had_its_names_may_be_gone() {
+        let retries = Retries::default();
+        let failure = |cause| Failure {
+            kind: kthena_bridge_api::child::ChildKind::InferencePool,
+            name: "demo".to_owned(),
+            cause,
+            message: String::new(),
+        };
+        for (cause, held) in [(Cause::NameConflict, false), (Cause::Forbidden, true)] {
+            retries.failed(&1, Class::NotOurs);
+            retries.hold(&1, Plan::default(), vec![failure(cause)]);
+            retries.release(&1);
+            assert_eq!(
+                retries.held(&1, &Plan::default()).is_some(),
+                held,
+                "{cause:?}"
+            );
+        }
     }
 
     #[test]

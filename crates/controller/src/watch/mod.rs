@@ -259,7 +259,7 @@ impl Watches {
                 let apis = self.dynamic::<DynamicObject>(&child.api_resource());
                 let ours = format!("{LABEL_MANAGED_BY}={MANAGED_BY}");
                 let reduce = |object| Child::reduce(child, &to_value(object));
-                let owner = |c: &_| trigger::by_owner(c);
+                let owner = |c: &_| self.of_child(c);
                 self.cached(kind, apis, &ours, caches.children(child), reduce, owner)
                     .await;
             }
@@ -281,12 +281,23 @@ impl Watches {
                 self.cx.claims.changed(Some(&change));
             }
             let changes = caches.children(child).take(scope, children);
-            self.look_at(changes.iter().flat_map(trigger::by_owner));
+            self.look_at(changes.iter().flat_map(|change| self.of_child(change)));
             if listed {
                 self.listed(kind, scope);
             }
         })
         .await;
+    }
+
+    /// The Models that own it. Where it is gone, it may have been in the way of what one of them is to have now.
+    fn of_child(&self, change: &Change<Child>) -> Vec<ObjectRef<ModelBooster>> {
+        let models = trigger::by_owner(change);
+        if change.new.is_none() {
+            for model in &models {
+                self.cx.retries.release(model);
+            }
+        }
+        models
     }
 
     async fn models(&self, kind: Kind) {
