@@ -347,10 +347,12 @@ impl Watches {
                         scope.is_empty() || model.metadata.namespace.as_deref() == Some(scope)
                     });
                     for model in known {
-                        self.look_at([ObjectRef::from_obj(&*model)]);
-                        if !listed.contains(&ObjectRef::from_obj(&*model)) {
+                        let object = ObjectRef::from_obj(&*model);
+                        // Before it is looked at: nothing would tell later that it is gone.
+                        if !listed.contains(&object) {
                             store(Event::Delete((*model).clone()));
                         }
+                        self.look_at([object]);
                     }
                     self.listed(kind, scope);
                 }
