@@ -117,6 +117,8 @@ impl Writer {
             let deletes = join_all(children.iter().map(|child| self.delete(child))).await;
             for (child, deleted) in children.iter().zip(deletes) {
                 if let Err(error) = deleted {
+                    let result = ApplyResult::Failed(error.class());
+                    self.metrics.applied(child.kind, result);
                     applied.push(child.kind, child.name(), error);
                 }
             }
@@ -130,7 +132,8 @@ impl Writer {
         let mut applied = Applied::default();
         for (desired, write) in objects.iter().zip(writes) {
             if let Err(error) = write {
-                self.metrics.applied(desired.kind, ApplyResult::Failed);
+                let result = ApplyResult::Failed(error.class());
+                self.metrics.applied(desired.kind, result);
                 applied.push(desired.kind, &desired.name, error);
             }
         }

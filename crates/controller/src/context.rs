@@ -55,9 +55,10 @@ impl Context {
         models: Store<ModelBooster>,
         events: Events,
         queue: Queue,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let config = Arc::clone(&configuration.borrow());
-        let (caches, metrics) = (Arc::new(Caches::new(&config)), Arc::<Metrics>::default());
+        let caches = Arc::new(Caches::new(&config));
         let prober = Prober::new(&config.reachable, queue.clone());
         let claims = Arc::new(Claims::new(Arc::clone(&caches), queue));
         Self {
@@ -89,6 +90,8 @@ impl Context {
     /// Forgets a Model that is gone.
     pub(crate) fn forget(&self, model: &ObjectRef<ModelBooster>) {
         self.publisher.forget(model);
+        self.metrics.work.gone(model);
+        self.metrics.models.forget(model);
         self.lay_off(model);
     }
 

@@ -19,6 +19,14 @@ pub enum Class {
 }
 
 impl Class {
+    /// Every class.
+    pub const ALL: [Self; 4] = [
+        Self::Conflict,
+        Self::Forbidden,
+        Self::NotOurs,
+        Self::Transient,
+    ];
+
     /// As a metric's label.
     pub fn as_str(self) -> &'static str {
         match self {

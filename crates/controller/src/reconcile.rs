@@ -1,7 +1,7 @@
 //! The loop for one Model: observe, decide, write what differs, report.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kthena_bridge_api::child::ChildKind;
@@ -11,7 +11,6 @@ use kthena_bridge_core::report::{self, Outcome};
 use kthena_bridge_core::topology::Owner;
 use kthena_bridge_core::{Config, Exposure, Plan, Topology, plan};
 use kube::ResourceExt as _;
-use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::apply::Applied;
@@ -23,10 +22,41 @@ use crate::retry::jittered;
 /// When a Model is looked at again although nothing happened: a watch may have missed something.
 const RESYNC: Duration = Duration::from_mins(10);
 
-/// Makes the cluster what the Model asks for, and the Model's conditions what the cluster is.
-pub(crate) async fn reconcile(model: Arc<ModelBooster>, cx: Arc<Context>) -> Result<Action, Error> {
-    match decide(&model, &cx) {
-        Decision::Wait => Ok(Action::await_change()),
+/// When a Model is looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// When something happens.
+    Event,
+    /// Now and then, just in case.
+    Resync,
+    /// After this time, because it passes.
+    After(Duration),
+}
+
+impl Next {
+    /// How long that is, if nothing happens.
+    pub(crate) fn delay(self) -> Option<Duration> {
+        match self {
+            Self::Event => None,
+            Self::Resync => Some(jittered(RESYNC)),
+            Self::After(delay) => Some(delay),
+        }
+    }
+}
+
+/// Makes the cluster what the Model asks for, and the Model's conditions what the cluster is. `seen` is when
+/// it was noticed that there is something to do.
+pub(crate) async fn reconcile(
+    model: Arc<ModelBooster>,
+    seen: Instant,
+    cx: Arc<Context>,
+) -> Result<Next, Error> {
+    let decision = decide(&model, &cx);
+    if !matches!(decision, Decision::Withdraw) {
+        cx.metrics.models.asks(&model, seen);
+    }
+    match decision {
+        Decision::Wait => Ok(Next::Event),
         Decision::Withdraw => withdraw(&model, &cx).await,
         Decision::Invalid(invalid) => publish(&model, Outcome::Invalid(&invalid), &cx).await,
         Decision::Refuse(refused) => publish(&model, Outcome::NotAccepted(&refused), &cx).await,
@@ -35,7 +65,7 @@ pub(crate) async fn reconcile(model: Arc<ModelBooster>, cx: Arc<Context>) -> Res
 }
 
 /// Writes what differs, and reports.
-async fn serve(model: &Arc<ModelBooster>, served: Served, cx: &Context) -> Result<Action, Error> {
+async fn serve(model: &Arc<ModelBooster>, served: Served, cx: &Context) -> Result<Next, Error> {
     let Served {
         exposure,
         topology,
@@ -53,7 +83,7 @@ async fn serve(model: &Arc<ModelBooster>, served: Served, cx: &Context) -> Resul
     };
     // Somebody else wrote at the same time: that is for another look, not for a report.
     if applied.only_conflicts() {
-        return applied.into_result().map(|()| Action::await_change());
+        return applied.into_result().map(|()| Next::Event);
     }
     let outcome = Outcome::Applied {
         exposure: &exposure,
@@ -61,15 +91,15 @@ async fn serve(model: &Arc<ModelBooster>, served: Served, cx: &Context) -> Resul
         plan: &plan,
         failures: &applied.failures,
     };
-    let action = publish(model, outcome, cx).await?;
+    let next = publish(model, outcome, cx).await?;
     if let Some((left, _)) = held {
-        return Ok(Action::requeue(left));
+        return Ok(Next::After(left));
     }
     let failures = applied.failures.clone();
     match applied.into_result() {
         Ok(()) => {
             cx.retries.forget(&object);
-            Ok(action)
+            Ok(next)
         }
         Err(error) => {
             cx.retries.hold(&object, plan, failures);
@@ -105,10 +135,10 @@ async fn publish(
     model: &Arc<ModelBooster>,
     outcome: Outcome<'_>,
     cx: &Context,
-) -> Result<Action, Error> {
+) -> Result<Next, Error> {
+    let object = ObjectRef::from_obj(&**model);
     let mut report = report::conditions(model, outcome, &*cx.caches, Timestamp::now());
     if let Some(prober) = &cx.prober {
-        let object = ObjectRef::from_obj(&**model);
         let targets = Owner::of(&model.metadata)
             .route(&*cx.caches)
             .map(|route| reachable::targets(&route, &*cx.caches))
@@ -116,22 +146,24 @@ async fn publish(
         report.reachable = Some(prober.verdict(&object, targets));
     }
     let transitions = cx.publisher.publish(model, &report).await?;
+    let reasons = report.verdicts().map(|verdict| verdict.reason).collect();
+    cx.metrics.models.say(&object, reasons, Instant::now());
     cx.events.tell(model, &transitions);
-    let resync = jittered(RESYNC);
-    Ok(Action::requeue(
-        report.again_in.map_or(resync, |again| again.min(resync)),
-    ))
+    let again = report.again_in.filter(|again| *again < RESYNC);
+    Ok(again.map_or(Next::Resync, Next::After))
 }
 
 /// Takes everything of ours away.
-async fn withdraw(model: &ModelBooster, cx: &Context) -> Result<Action, Error> {
+async fn withdraw(model: &ModelBooster, cx: &Context) -> Result<Next, Error> {
     let removed = cx
         .writer
         .remove(&model.uid().unwrap_or_default(), None)
         .await;
     // Also when something could not be removed: what the conditions said is no longer so.
     cx.publisher.withdraw(model).await?;
+    let object = ObjectRef::from_obj(model);
+    cx.metrics.models.forget(&object);
     removed.into_result()?;
-    cx.lay_off(&ObjectRef::from_obj(model));
-    Ok(Action::await_change())
+    cx.lay_off(&object);
+    Ok(Next::Event)
 }

@@ -28,8 +28,9 @@ use crate::error::{Class, Error};
 use crate::event::Events;
 use crate::health;
 use crate::leader::{Elector, LeaderElection, Leadership};
+use crate::metrics::{Metrics, Pass};
 use crate::queue::Queue;
-use crate::reconcile::reconcile;
+use crate::reconcile::{Next, reconcile};
 use crate::watch::Watches;
 
 /// How the operator is run.
@@ -49,17 +50,42 @@ pub struct Options {
 
 /// How long an answer may take to begin. Reconciles wait less than that; this is for the watches, whose first
 /// request is a list, which kube's watcher waits for without an end.
-const ANSWER: Duration = Duration::from_secs(30);
+pub(crate) const ANSWER: Duration = Duration::from_secs(30);
+
+/// How long an answer that has begun may be silent: longer than a watch, which the API server ends after
+/// 290 s, as kube asks it to, however quiet it is, and in which it says about every minute that nothing has
+/// changed.
+pub(crate) const SILENCE: Duration = Duration::from_mins(5);
+
+/// How long the API server is waited for.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Until an answer begins.
+    answer: Duration,
+    /// Until it goes on.
+    silence: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    answer: ANSWER,
+    silence: SILENCE,
+};
 
 /// How the API server is talked to: every failure comes back to the caller, who knows how to retry, no
-/// write begins but while it is this process that may, and no answer is waited for longer than `limit`.
+/// write begins but while it is this process that may, and nothing is waited for without an end.
 fn client(
     mut config: kube::Config,
     leadership: Arc<Leadership>,
-    limit: Duration,
+    limits: Limits,
+    metrics: &Metrics,
 ) -> Result<Client, Error> {
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = Some(limits.silence);
+    // Otherwise a request has what is left since its connection was used before.
+    config.reset_reader_on_write = true;
+    let host = config.cluster_url.authority().map(ToString::to_string);
+    let counting = metrics.requests_to(&host.unwrap_or_default());
     let check = move |request: http::Request<Body>| {
         if request.method().is_safe() || leadership.is_held() {
             Ok::<_, BoxError>(request)
@@ -68,8 +94,9 @@ fn client(
         }
     };
     let builder = ClientBuilder::try_from(config).map_err(|e| Error::Client(Box::new(e)))?;
-    let builder = builder.with_layer(&FilterLayer::new(check));
-    Ok(builder.with_layer(&TimeoutLayer::new(limit)).build())
+    let builder = builder.with_layer(&TimeoutLayer::new(limits.answer));
+    let builder = builder.with_layer(&counting);
+    Ok(builder.with_layer(&FilterLayer::new(check)).build())
 }
 
 /// Runs the operator until `stop` is done; reconciles that are under way are finished first.
@@ -81,8 +108,9 @@ pub async fn run(
     options: Options,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let (leadership, elector) = elect(&cluster, options.leader_election)?;
-    let client = client(cluster, leadership, ANSWER)?;
+    let metrics = Arc::<Metrics>::default();
+    let (leadership, elector) = elect(&cluster, options.leader_election, &metrics)?;
+    let client = client(cluster, leadership, LIMITS, &metrics)?;
     let listener = TcpListener::bind(options.listen)
         .await
         .map_err(|source| Error::Listen {
@@ -91,13 +119,14 @@ pub async fn run(
         })?;
     let (models, writer) = reflector::store::<ModelBooster>();
     let (events, publish_events) = Events::new(client.clone());
-    let (queue, requests) = Queue::new();
+    let (queue, requests) = Queue::new(Arc::clone(&metrics));
     let cx = Arc::new(Context::new(
         &client,
         options.configuration,
         models.clone(),
         events,
         queue.clone(),
+        metrics,
     ));
     let watches = Arc::new(Watches::new(Arc::clone(&cx), client, queue.clone(), writer));
     let stop = stop.shared();
@@ -170,6 +199,7 @@ pub async fn run(
 fn elect(
     cluster: &kube::Config,
     election: Option<LeaderElection>,
+    metrics: &Metrics,
 ) -> Result<(Arc<Leadership>, Option<Elector>), Error> {
     let Some(election) = election else {
         return Ok((Arc::new(Leadership::without_lease()), None));
@@ -177,7 +207,7 @@ fn elect(
     let leadership = Arc::new(Leadership::not_yet());
     // The Lease itself is written while it is not held.
     let without_lease = Arc::new(Leadership::without_lease());
-    let client = client(cluster.clone(), without_lease, ANSWER)?;
+    let client = client(cluster.clone(), without_lease, LIMITS, metrics)?;
     let elector = Elector::new(client, election, Arc::clone(&leadership));
     Ok((leadership, Some(elector)))
 }
@@ -193,15 +223,20 @@ async fn work(
 ) {
     tracing::info!("reconciling");
     cx.metrics.leads();
+    cx.metrics.work.concurrency(concurrency);
     queue.open();
     take_in_order(cx, queue);
     let reconciles = applier(
         |model, cx| {
-            CancelableJoinHandle::spawn(measured(model, cx).in_current_span(), &Handle::current())
+            let pass = pass(model, Instant::now(), cx);
+            CancelableJoinHandle::spawn(pass.in_current_span(), &Handle::current())
         },
         |model: Arc<ModelBooster>, error, cx: Arc<Context>| {
             let model = ObjectRef::from_obj(&*model);
-            Action::requeue(cx.retries.failed(&model, error.class()))
+            let delay = cx.retries.failed(&model, error.class());
+            let again = Instant::now() + delay;
+            cx.metrics.work.again(&model, again, true);
+            Action::requeue(delay)
         },
         Arc::clone(cx),
         models,
@@ -230,14 +265,30 @@ fn take_in_order(cx: &Context, queue: &Queue) {
     }
 }
 
-async fn measured(model: Arc<ModelBooster>, cx: Arc<Context>) -> Result<Action, Error> {
-    let started = Instant::now();
-    let result = reconcile(model, Arc::clone(&cx)).await;
-    let outcome = result
-        .as_ref()
-        .map_or_else(|error| error.class().as_str(), |_| "success");
-    cx.metrics.reconciled(outcome, started.elapsed());
-    result
+/// A pass over a Model, and when the next one is.
+fn pass(
+    model: Arc<ModelBooster>,
+    begun: Instant,
+    cx: Arc<Context>,
+) -> impl Future<Output = Result<Action, Error>> {
+    let object = ObjectRef::from_obj(&*model);
+    // Now, and not when the task runs: what is asked for from now on is for another pass.
+    let seen = cx.metrics.work.begin(&object, begun);
+    async move {
+        let result = reconcile(model, seen, Arc::clone(&cx)).await;
+        let (work, now) = (&cx.metrics.work, Instant::now());
+        let pass = match &result {
+            Ok(Next::Event | Next::Resync) => Pass::Success,
+            Ok(Next::After(_)) => Pass::RequeueAfter,
+            Err(error) => Pass::Error(error.class()),
+        };
+        work.end(&object, pass, now);
+        let delay = result?.delay();
+        if let Some(delay) = delay {
+            work.again(&object, now + delay, pass == Pass::RequeueAfter);
+        }
+        Ok(delay.map_or_else(Action::await_change, Action::requeue))
+    }
 }
 
 fn finished(
@@ -267,6 +318,8 @@ fn finished(
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
     #[tokio::test]
@@ -275,8 +328,34 @@ mod tests {
         let url = format!("http://{}", silent.local_addr().unwrap());
         let config = kube::Config::new(url.parse().unwrap());
         let leadership = Arc::new(Leadership::without_lease());
-        let client = client(config, leadership, Duration::from_millis(50)).unwrap();
+        let limits = Limits {
+            answer: Duration::from_millis(50),
+            ..LIMITS
+        };
+        let client = client(config, leadership, limits, &Metrics::default()).unwrap();
         let asked = tokio::time::timeout(Duration::from_secs(10), client.list_api_groups()).await;
         asked.expect("the client gives up by itself").unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_go_on_is_not_waited_for_for_ever() {
+        let server = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", server.local_addr().unwrap());
+        let stalling = tokio::spawn(async move {
+            let (mut connection, _) = server.accept().await.unwrap();
+            let begun = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{";
+            connection.write_all(begun).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let leadership = Arc::new(Leadership::without_lease());
+        let limits = Limits {
+            silence: Duration::from_millis(50),
+            ..LIMITS
+        };
+        let config = kube::Config::new(url.parse().unwrap());
+        let client = client(config, leadership, limits, &Metrics::default()).unwrap();
+        let asked = tokio::time::timeout(Duration::from_secs(10), client.list_api_groups()).await;
+        asked.expect("the client gives up by itself").unwrap_err();
+        stalling.abort();
     }
 }

@@ -6,17 +6,20 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Client;
 use kube::api::PartialObjectMeta;
 use kube::core::ObjectMeta;
 use kube::runtime::watcher::Event;
-use kube::{Api, Client};
 
 use super::{Kind, Watches, map};
 use crate::error::Error;
-use crate::observe::{Crd, Scope};
+use crate::observe::Crd;
 use crate::request::answer;
 use crate::retry::jittered;
 
+/// What tells, as a kind.
+const CRDS: &str = "CustomResourceDefinition";
+const DISCOVERY: &str = "APIResourceList";
 /// How often it is asked what is served.
 const INTERVAL: Duration = Duration::from_secs(30);
 /// How soon it is asked again when there was no answer.
@@ -24,22 +27,31 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// Keeps what is installed. Never ends.
 pub(super) async fn follow(watches: &Watches, changed: impl Fn(Event<Crd>)) {
-    let client = watches.client.clone();
     if watches.cx.caches.is_confined() {
-        return ask(watches, client, changed).await;
+        return ask(watches, watches.client.clone(), changed).await;
     }
-    let api = Api::<PartialObjectMeta<CustomResourceDefinition>>::all(client);
-    let apis = vec![(Scope::new(), api)];
-    let crds = watches.follow("CustomResourceDefinition", apis, "", |_, event| {
+    let apis = watches.everywhere::<PartialObjectMeta<CustomResourceDefinition>>(CRDS);
+    let crds = watches.follow(CRDS, apis, "", |_, event| {
         changed(map(event, |crd| Crd::from(crd.metadata)));
     });
     crds.await;
 }
 
+/// What is followed.
+pub(super) fn kind(watches: &Watches) -> &'static str {
+    if watches.cx.caches.is_confined() {
+        DISCOVERY
+    } else {
+        CRDS
+    }
+}
+
 async fn ask(watches: &Watches, client: Client, changed: impl Fn(Event<Crd>)) {
+    let pulse = watches.pulses.of(DISCOVERY, "");
     loop {
         let wait = match served(&client).await {
             Ok(crds) => {
+                pulse.heard();
                 changed(Event::Init);
                 for name in crds {
                     let name = Some(name);
@@ -52,7 +64,8 @@ async fn ask(watches: &Watches, client: Client, changed: impl Fn(Event<Crd>)) {
                 INTERVAL
             }
             Err(error) => {
-                watches.cx.metrics.watch_failed("APIResourceList");
+                pulse.failed();
+                watches.cx.metrics.watch_failed(DISCOVERY);
                 tracing::warn!(%error, "asking which kinds are served failed; it is tried again");
                 RETRY
             }

@@ -6,6 +6,7 @@
 
 mod installed;
 mod kind;
+mod pulse;
 mod trigger;
 
 use std::collections::{HashMap, HashSet};
@@ -38,6 +39,8 @@ use crate::queue::Queue;
 use crate::request::to_value;
 
 pub(crate) use kind::Kind;
+use pulse::Pulses;
+pub(crate) use pulse::Vital;
 
 /// All watches.
 pub(crate) struct Watches {
@@ -47,6 +50,8 @@ pub(crate) struct Watches {
     models: Mutex<Writer<ModelBooster>>,
     /// The kinds that are watched now.
     running: Mutex<HashMap<Kind, Watch>>,
+    /// When each of them last showed that it lives.
+    pulses: Pulses,
     /// Wakes those who wait for the caches.
     synced: tokio::sync::watch::Sender<()>,
 }
@@ -79,6 +84,7 @@ impl Watches {
             queue,
             models: Mutex::new(models),
             running: Mutex::default(),
+            pulses: Pulses::default(),
             synced: tokio::sync::watch::Sender::new(()),
         }
     }
@@ -118,7 +124,7 @@ impl Watches {
     /// The kinds that are served and were not listed yet.
     pub(crate) fn waiting_for(&self) -> Vec<&'static str> {
         if !self.cx.caches.crds.is_synced() {
-            return vec!["CustomResourceDefinition"];
+            return vec![installed::kind(self)];
         }
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let mut waiting: Vec<_> = running
@@ -128,6 +134,23 @@ impl Watches {
             .collect();
         waiting.sort_unstable();
         waiting
+    }
+
+    /// How every kind's watches are.
+    pub(crate) fn vitals(&self) -> Vec<Vital> {
+        let installed = (
+            installed::kind(self),
+            self.cx.caches.crds.is_synced(),
+            false,
+        );
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let watches = running.iter().map(|(kind, watch)| {
+            let listed = watch.unlisted.is_empty();
+            (kind.as_str(), listed, watch.task.is_finished())
+        });
+        let all = watches.chain([installed]);
+        all.map(|(kind, listed, ended)| self.pulses.vital(kind, listed, ended))
+            .collect()
     }
 
     /// The kinds whose CRDs are not installed.
@@ -161,6 +184,7 @@ impl Watches {
             match (self.is_served(kind), running.contains_key(&kind)) {
                 (true, false) => {
                     tracing::info!(kind = kind.as_str(), "watching");
+                    self.pulses.forget(kind.as_str());
                     let task = tokio::spawn(Arc::clone(self).watch(kind));
                     let unlisted = if kind.is_cluster_scoped() {
                         HashSet::from([Scope::new()])
@@ -172,6 +196,7 @@ impl Watches {
                 (false, true) => {
                     tracing::warn!(kind = kind.as_str(), "its CRD was removed");
                     running.remove(&kind);
+                    self.pulses.forget(kind.as_str());
                     self.clear(kind);
                     went = true;
                 }
@@ -189,8 +214,10 @@ impl Watches {
         let caches = &self.cx.caches;
         match kind {
             Kind::ModelBooster => {
-                let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
-                empty(&mut models);
+                // Each is looked at once more, and found to be gone.
+                let gone = self.cx.models.state();
+                empty(&mut self.models.lock().unwrap_or_else(PoisonError::into_inner));
+                self.look_at(gone.iter().map(|model| ObjectRef::from_obj(&**model)));
             }
             Kind::ModelServing => drop(caches.servings.clear()),
             Kind::ModelServer => drop(caches.servers.clear()),
@@ -209,7 +236,7 @@ impl Watches {
 
     /// Watches a kind. Never ends.
     async fn watch(self: Arc<Self>, kind: Kind) {
-        let (client, cx) = (self.client.clone(), &self.cx);
+        let cx = &self.cx;
         let (caches, interests) = (&cx.caches, &cx.interests);
         match kind {
             Kind::ModelBooster => self.models(kind).await,
@@ -227,22 +254,19 @@ impl Watches {
             }
             Kind::GatewayClass => {
                 let by_class = |c: &_| trigger::by_gateway_class(c, &caches.gateways, interests);
-                let apis = vec![(Scope::new(), Api::<GatewayClass>::all(client))];
+                let apis = self.everywhere::<GatewayClass>(kind.as_str());
                 self.cached(kind, apis, "", &caches.gateway_classes, typed, by_class)
                     .await;
             }
             Kind::Namespace => {
-                let apis = vec![(
-                    Scope::new(),
-                    Api::<PartialObjectMeta<NamespaceObject>>::all(client),
-                )];
+                let apis = self.everywhere::<PartialObjectMeta<NamespaceObject>>(kind.as_str());
                 let models = |c: &_| trigger::by_namespace(c, interests);
                 let reduce = |o: PartialObjectMeta<NamespaceObject>| Namespace::from(o.metadata);
                 self.cached(kind, apis, "", &caches.namespaces, reduce, models)
                     .await;
             }
             Kind::Pod => {
-                let apis = self.dynamic::<Pod>(&kind::pods());
+                let apis = self.dynamic::<Pod>(kind, &kind::pods());
                 let models = |c: &_| trigger::by_pod(c, caches, interests);
                 self.cached(kind, apis, "", &caches.pods, |pod| pod, models)
                     .await;
@@ -251,12 +275,12 @@ impl Watches {
                 let models = |c: &_| trigger::by_endpoint_slice(c, interests);
                 let reduce = |o: EndpointSliceObject| EndpointSlice::from(o);
                 let slices = &caches.endpoint_slices;
-                self.cached(kind, self.apis(), "", slices, reduce, models)
+                self.cached(kind, self.apis(kind), "", slices, reduce, models)
                     .await;
             }
             Kind::Child(ChildKind::HTTPRoute) => self.routes(kind).await,
             Kind::Child(child) => {
-                let apis = self.dynamic::<DynamicObject>(&child.api_resource());
+                let apis = self.dynamic::<DynamicObject>(kind, &child.api_resource());
                 let ours = format!("{LABEL_MANAGED_BY}={MANAGED_BY}");
                 let reduce = |object| Child::reduce(child, &to_value(object));
                 let owner = |c: &_| self.of_child(c);
@@ -269,7 +293,7 @@ impl Watches {
     /// Every HTTPRoute, not only ours: they compete for requests.
     async fn routes(&self, kind: Kind) {
         let child = ChildKind::HTTPRoute;
-        let apis = self.dynamic::<DynamicObject>(&child.api_resource());
+        let apis = self.dynamic::<DynamicObject>(kind, &child.api_resource());
         let caches = &self.cx.caches;
         self.follow(kind.as_str(), apis, "", |scope, event| {
             let listed = matches!(event, Event::InitDone);
@@ -308,7 +332,7 @@ impl Watches {
             models.apply_watcher_event(&event);
         };
         let mut listed: HashMap<Scope, HashSet<ObjectRef<ModelBooster>>> = HashMap::new();
-        self.follow(kind.as_str(), self.apis(), "", |scope, event| {
+        self.follow(kind.as_str(), self.apis(kind), "", |scope, event| {
             let event = map(event, |mut model: ModelBooster| {
                 // The one entry that tells which conditions are ours is kept.
                 if let Some(entries) = &mut model.metadata.managed_fields {
@@ -334,10 +358,12 @@ impl Watches {
                         scope.is_empty() || model.metadata.namespace.as_deref() == Some(scope)
                     });
                     for model in known {
-                        self.look_at([ObjectRef::from_obj(&*model)]);
-                        if !listed.contains(&ObjectRef::from_obj(&*model)) {
+                        let object = ObjectRef::from_obj(&*model);
+                        // Before it is looked at: nothing would tell later that it is gone.
+                        if !listed.contains(&object) {
                             store(Event::Delete((*model).clone()));
                         }
+                        self.look_at([object]);
                     }
                     self.listed(kind, scope);
                 }
@@ -346,27 +372,47 @@ impl Watches {
         .await;
     }
 
+    fn client(&self, kind: &'static str, scope: &str) -> Client {
+        pulse::felt(&self.client, &self.pulses.of(kind, scope))
+    }
+
+    /// A client of a kind for all namespaces, or for none.
+    fn everywhere<K>(&self, kind: &'static str) -> Vec<(Scope, Api<K>)>
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let scope = Scope::new();
+        let api = Api::all(self.client(kind, &scope));
+        vec![(scope, api)]
+    }
+
     /// A client of a kind for each scope.
-    fn apis<K>(&self) -> Vec<(Scope, Api<K>)>
+    fn apis<K>(&self, kind: Kind) -> Vec<(Scope, Api<K>)>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
-        let of = |scope: &Scope| match scope.as_str() {
-            "" => Api::all(self.client.clone()),
-            namespace => Api::namespaced(self.client.clone(), namespace),
+        let of = |scope: &Scope| {
+            let client = self.client(kind.as_str(), scope);
+            match scope.as_str() {
+                "" => Api::all(client),
+                namespace => Api::namespaced(client, namespace),
+            }
         };
         let scopes = self.cx.caches.scopes.iter();
         scopes.map(|scope| (scope.clone(), of(scope))).collect()
     }
 
     /// A client for each scope of a kind that is known only now.
-    fn dynamic<K>(&self, resource: &ApiResource) -> Vec<(Scope, Api<K>)>
+    fn dynamic<K>(&self, kind: Kind, resource: &ApiResource) -> Vec<(Scope, Api<K>)>
     where
         K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
     {
-        let of = |scope: &Scope| match scope.as_str() {
-            "" => Api::all_with(self.client.clone(), resource),
-            namespace => Api::namespaced_with(self.client.clone(), namespace, resource),
+        let of = |scope: &Scope| {
+            let client = self.client(kind.as_str(), scope);
+            match scope.as_str() {
+                "" => Api::all_with(client, resource),
+                namespace => Api::namespaced_with(client, namespace, resource),
+            }
         };
         let scopes = self.cx.caches.scopes.iter();
         scopes.map(|scope| (scope.clone(), of(scope))).collect()
@@ -387,7 +433,7 @@ impl Watches {
             + Sync
             + 'static,
     {
-        self.cached(kind, self.apis(), "", cache, typed, models)
+        self.cached(kind, self.apis(kind), "", cache, typed, models)
             .await;
     }
 
@@ -441,8 +487,14 @@ impl Watches {
         let mut events = stream::select_all(watches);
         while let Some((scope, event)) = events.next().await {
             match event {
-                Ok(event) => take(&scope, event),
+                Ok(event) => {
+                    if matches!(event, Event::InitDone) {
+                        self.cx.metrics.watch_listed(kind);
+                    }
+                    take(&scope, event);
+                }
                 Err(error) => {
+                    self.pulses.of(kind, &scope).failed();
                     self.cx.metrics.watch_failed(kind);
                     tracing::warn!(kind, namespace = scope, %error, "a watch failed; it is tried again");
                 }

@@ -9,6 +9,7 @@ mod annotations;
 mod claims;
 mod drift;
 mod kthena_router;
+mod metrics;
 mod reachable;
 mod rights;
 mod serve;

@@ -1,7 +1,5 @@
 //! What happened while the operator was stopped, and what it does when it starts: no more than it must.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kthena_bridge_api::child::ChildKind;
 use kube::Api;
@@ -9,25 +7,10 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 use testbed::{OPERATOR, OPERATOR_NAMESPACE, TestBed};
 
+use crate::metrics::samples;
 use crate::{
     LIMIT, bed_alone, essences, kthenas_conditions, versions, wait_until_as_before, wait_until_gone,
 };
-
-/// What the operator has counted since it started.
-async fn metrics(bed: &TestBed) -> Result<BTreeMap<String, f64>, String> {
-    let ip = pod(bed)
-        .await?
-        .status
-        .and_then(|s| s.pod_ip)
-        .ok_or("the operator has no address")?;
-    let text = bed.get(&format!("http://{ip}:8080/metrics")).await?.body;
-    let samples = text.lines().filter(|line| !line.starts_with('#'));
-    let samples = samples.filter_map(|line| {
-        let (name, value) = line.rsplit_once(' ')?;
-        Some((name.to_owned(), value.parse().ok()?))
-    });
-    Ok(samples.collect())
-}
 
 /// The operator's pod.
 async fn pod(bed: &TestBed) -> Result<Pod, String> {
@@ -45,7 +28,7 @@ async fn pod(bed: &TestBed) -> Result<Pod, String> {
 }
 
 /// Waits until no other test's namespace is on its way out, since the operator works on what goes with it.
-async fn wait_for_quiet(bed: &TestBed) {
+pub(crate) async fn wait_for_quiet(bed: &TestBed) {
     let namespaces: Api<Namespace> = Api::all(bed.client().unwrap());
     let looked = bed.wait_for("no namespace is ending", LIMIT, async || {
         let found = namespaces
@@ -126,7 +109,7 @@ async fn a_restart_writes_nothing() {
     let reconciled =
         "controller_runtime_reconcile_total{controller=\"modelbooster\",result=\"success\"}";
     let looked = bed.wait_for("all three Models were looked at", LIMIT, async || {
-        let seen = metrics(&bed).await?;
+        let seen = samples(&bed).await?;
         if seen.get(reconciled).is_some_and(|n| *n >= 3.0) {
             Ok(seen)
         } else {
