@@ -112,7 +112,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
-        fn names_are_valid_and_stable(name in "[a-z0-9]([-a-z0-9.]{0,80}[a-z0-9])?") {
+        fn names_are_valid_and_stable(name in "[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?") {
             let names = Names::of(&name);
             for name in [&names.model, &names.picker] {
                 prop_assert!(name.len() <= 63);
