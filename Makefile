@@ -26,6 +26,7 @@ test: prerequisites ## Every test, unit to end-to-end. The first run builds the 
 	cargo test --workspace --no-run
 	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox cargo test --workspace --offline
 	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/debug/testbed truth
+	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/debug/testbed faults --sample 30 --walks 2 --together 4
 
 .PHONY: truth
 truth: prerequisites ## Break an exposure in every way there is, and compare what a client gets with the Model's conditions; the last line is JSON. ONLY=part of a name.
