@@ -24,10 +24,10 @@ use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 
 use crate::claims::Claims;
+use crate::contention::{Contention, Written};
 use crate::error::{Class, Error};
 use crate::metrics::{ApplyResult, Metrics};
 use crate::observe::Caches;
-use crate::remade::Remade;
 use crate::request::{answer, patch_of_version, patch_params, to_value};
 
 /// Writes objects.
@@ -39,8 +39,8 @@ pub(crate) struct Writer {
     /// What the API server makes of what we want, where that is not the same: a webhook changes it back
     /// after every write, or the schema drops it. Writing it again would never end.
     settled: Mutex<HashMap<(String, Digest), Digest>>,
-    /// What was made a moment ago.
-    remade: Remade,
+    /// What was written a moment ago.
+    contention: Contention,
 }
 
 /// What became of a plan.
@@ -65,7 +65,7 @@ impl Writer {
             claims,
             metrics,
             settled: Mutex::default(),
-            remade: Remade::default(),
+            contention: Contention::default(),
         }
     }
 
@@ -142,22 +142,30 @@ impl Writer {
 
     async fn write(&self, desired: &Desired, topology: &Topology) -> Result<(), Error> {
         let (kind, owner) = (desired.kind, &topology.owner);
-        let live = match self.caches.child(kind, &owner.namespace, &desired.name) {
-            Some(live) => live,
-            None if self
-                .remade
-                .has_to_wait(&owner.uid, kind, &desired.name, Instant::now()) =>
-            {
-                return Err(Error::Removed {
-                    kind,
-                    namespace: owner.namespace.clone(),
-                    name: desired.name.clone(),
-                });
-            }
-            None => match self.create(desired, &owner.namespace).await {
+        let write = |to| Written {
+            owner: owner.uid.clone(),
+            kind,
+            name: desired.name.clone(),
+            to,
+        };
+        let contended = |write: &Written, how| {
+            let waits = self.contention.has_to_wait(write, Instant::now());
+            waits.then(|| Error::Contended {
+                kind,
+                namespace: owner.namespace.clone(),
+                name: desired.name.clone(),
+                how,
+            })
+        };
+        let known = self.caches.child(kind, &owner.namespace, &desired.name);
+        let live = if let Some(live) = known {
+            live
+        } else {
+            let made = write(None);
+            contended(&made, "removed").map_or(Ok(()), Err)?;
+            match self.create(desired, &owner.namespace).await {
                 Ok(()) => {
-                    self.remade
-                        .made(&owner.uid, kind, &desired.name, Instant::now());
+                    self.contention.written(made, Instant::now());
                     self.metrics.applied(kind, ApplyResult::Created);
                     return Ok(());
                 }
@@ -165,7 +173,7 @@ impl Writer {
                     self.look(desired, &owner.namespace).await?.into()
                 }
                 Err(error) => return Err(error),
-            },
+            }
         };
         if !live.belongs_to(&owner.uid, &topology.names.model) {
             return Err(Error::NotOurs {
@@ -181,7 +189,10 @@ impl Writer {
         if live.digest == desired.digest || settled() {
             return Ok(());
         }
+        let changed = write(Some(desired.digest));
+        contended(&changed, "changed").map_or(Ok(()), Err)?;
         self.apply(desired, &live).await?;
+        self.contention.written(changed, Instant::now());
         self.metrics.applied(kind, ApplyResult::Changed);
         Ok(())
     }
@@ -345,7 +356,12 @@ impl Writer {
         match deleted {
             Ok(_) => {
                 for owner in child.owners() {
-                    self.remade.removed(&owner.uid, child.kind, child.name());
+                    self.contention.removed(&Written {
+                        owner: owner.uid.clone(),
+                        kind: child.kind,
+                        name: child.name().to_owned(),
+                        to: None,
+                    });
                 }
                 self.metrics.applied(child.kind, ApplyResult::Deleted);
                 self.gone(child);

@@ -75,18 +75,20 @@ pub enum Error {
         /// Its name.
         name: String,
     },
-    /// An object goes as soon as it is made.
+    /// What is written is undone at once.
     #[error(
-        "{kind} {namespace}/{name} is removed by somebody else as soon as it is made; it is made again later, and \
-         the API server's audit log says by whom it is removed"
+        "{kind} {namespace}/{name} is {how} by somebody else as soon as it is written; it is written again later, and \
+         its managedFields, or the API server's audit log, say by whom"
     )]
-    Removed {
+    Contended {
         /// Its kind.
         kind: ChildKind,
         /// Its namespace.
         namespace: String,
         /// Its name.
         name: String,
+        /// `removed` or `changed`.
+        how: &'static str,
     },
     /// Some objects of a Model could not be written; the Model's conditions say which.
     #[error("{first}{}", if *.more > 0 { format!(" (and {more} more)") } else { String::new() })]
@@ -141,7 +143,7 @@ impl Error {
             Self::Apply { first, .. } => first.class(),
             Self::Timeout { .. }
             | Self::Prerequisite { .. }
-            | Self::Removed { .. }
+            | Self::Contended { .. }
             | Self::LeaseLost { .. }
             | Self::Client(_)
             | Self::Listen { .. } => Class::Transient,

@@ -8,6 +8,7 @@
 mod apply;
 mod claims;
 mod configuration;
+mod contention;
 mod context;
 mod decide;
 mod error;
@@ -20,7 +21,6 @@ mod observe;
 mod queue;
 mod reachable;
 mod reconcile;
-mod remade;
 mod request;
 mod retry;
 mod run;

@@ -10,6 +10,10 @@ use crate::observe::{Cluster, Route};
 use crate::plan;
 use crate::topology::{Owner, Topology};
 
+/// The finalizer of an object that is deleted after what it owns.
+/// <https://kubernetes.io/docs/concepts/architecture/garbage-collection/#foreground-deletion>
+const FOREGROUND: &str = "foregroundDeletion";
+
 /// What a Model asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
@@ -26,9 +30,15 @@ pub enum Ask {
 impl Ask {
     /// Reads what a Model asks for.
     pub fn of(model: &ModelBooster, config: &Config) -> Self {
-        // The objects go with it, by their owner references.
+        // The objects go with it, by their owner references, or stay without an owner. Where they go first, the
+        // Model may be there for long, and what its conditions say is no longer so.
         if model.metadata.deletion_timestamp.is_some() {
-            return Self::Wait;
+            let mut finalizers = model.metadata.finalizers.iter().flatten();
+            return if finalizers.any(|f| f == FOREGROUND) {
+                Self::Nothing
+            } else {
+                Self::Wait
+            };
         }
         let owner = Owner::of(&model.metadata);
         let annotations = model.metadata.annotations.clone().unwrap_or_default();
@@ -72,4 +82,28 @@ pub fn route(
     let created = &model.metadata.creation_timestamp;
     wanted.metadata.creation_timestamp.clone_from(created);
     (wanted, topology.owner.route(cluster))
+}
+
+#[cfg(test)]
+mod tests {
+    use kthena_bridge_api::annotation::EXPOSE;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_model_that_is_deleted_is_waited_for_unless_its_objects_go_first() {
+        let ask = |finalizers: &[&str]| {
+            let model = json!({
+                "apiVersion": "workload.serving.volcano.sh/v1alpha1", "kind": "ModelBooster",
+                "metadata": {"name": "demo", "annotations": {EXPOSE: "true"}, "finalizers": finalizers,
+                    "deletionTimestamp": "2026-01-01T00:00:00Z"},
+                "spec": {},
+            });
+            Ask::of(&serde_json::from_value(model).unwrap(), &Config::default())
+        };
+        assert_eq!(ask(&["example.com/theirs"]), Ask::Wait);
+        assert_eq!(ask(&["orphan"]), Ask::Wait);
+        assert_eq!(ask(&[FOREGROUND]), Ask::Nothing);
+    }
 }

@@ -250,6 +250,31 @@ impl<'a> Case<'a> {
         Ok(settled)
     }
 
+    /// How often an object was written since then.
+    pub(crate) fn written(&self, since: &Since, kind: ChildKind, name: &str) -> u32 {
+        let resource = kind.api_resource().plural;
+        let seen = self.operator.proxy.seen(since.from);
+        let wrote = seen.iter().filter(|seen| {
+            seen.wrote() && seen.request.resource == resource && seen.request.name == name
+        });
+        u32::try_from(wrote.count()).unwrap_or(u32::MAX)
+    }
+
+    /// The same as [`Self::rest`], and what came of it.
+    pub(crate) async fn settle(
+        &self,
+        since: &Since,
+        patience: Patience,
+        fits: impl Fn(&State) -> Result<(), String>,
+    ) -> Result<Settled, String> {
+        let (state, seen) = self.rest(since, patience, |state, _| fits(state)).await?;
+        Ok(Settled {
+            // What others do is all that it is about.
+            fired: 1,
+            ..settled(state, &seen, since.at)
+        })
+    }
+
     /// Waits until nothing is sent any more and everything fits.
     pub(crate) async fn rest(
         &self,
@@ -343,6 +368,7 @@ impl<'a> Case<'a> {
     }
 }
 
+/// Makes a Model, which is not annotated, and waits until Kthena says that it is active.
 async fn make_active(bed: &TestBed, namespace: &Namespace<'_>, name: &str) -> Result<()> {
     let model = namespace.model(name).await?;
     bed.wait_for(format!("the Model {name} is active"), ACTIVE, async || {

@@ -10,6 +10,7 @@ mod explore;
 mod life;
 mod operator;
 mod plan;
+mod rows;
 mod state;
 
 use std::cell::RefCell;
@@ -19,6 +20,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures::future::{join_all, try_join_all};
+use kthena_bridge_api::child::ChildKind;
 use serde_json::json;
 use testbed::{Error, Options, Result, TestBed, built_binaries};
 
@@ -26,6 +28,7 @@ use case::{Case, Patience, Settled};
 use explore::Walk;
 use life::{LIFE, Step};
 use plan::Plan;
+use rows::Row;
 use state::State;
 
 /// How often the life is lived without a fault.
@@ -119,16 +122,24 @@ pub(crate) async fn run(options: &Arguments) -> Result<()> {
     plans.extend(plan::refusals());
     plans.extend(plan::watches(&watched));
     plans.retain(|plan| plan.to_string().contains(only));
-    let all = plans.len();
-    if sample > 0 && sample < all {
-        let mut at = 0;
-        plans.retain(|_| {
-            at += sample;
-            at % all < sample
-        });
-    }
+    let Some(served) = expected.get(&Step::Create) else {
+        return Err(Error::Other("nothing is known of create".to_owned()));
+    };
+    let kinds = ChildKind::ALL.into_iter();
+    // llm-d's are called the same, and not installed.
+    let kinds = kinds.filter(|kind| served.state.has(*kind) && kind.group() != "llm-d.ai");
+    let mut rows = Row::all(&kinds.collect::<Vec<_>>());
+    rows.retain(|row| row.name().contains(only));
+    let all = plans.len() + rows.len();
+    let mut at = 0;
+    let mut is_drawn = || {
+        at += sample;
+        sample == 0 || sample >= all || at % all < sample
+    };
+    plans.retain(|_| is_drawn());
+    rows.retain(|_| is_drawn());
     let began = Instant::now();
-    eprintln!("{} of {all} plans", plans.len());
+    eprintln!("{} of {all} plans", plans.len() + rows.len());
     let mut queues: BTreeMap<Step, VecDeque<Plan>> = BTreeMap::new();
     for plan in plans {
         queues.entry(plan.step).or_default().push_back(plan);
@@ -138,6 +149,7 @@ pub(crate) async fn run(options: &Arguments) -> Result<()> {
         binary: &binary,
         expected: &expected,
         queues: RefCell::new(queues),
+        rows: RefCell::new(rows.into()),
         seeds: RefCell::new((options.seed..options.seed.saturating_add(options.walks)).collect()),
         watched: watched.into_iter().collect(),
         tally: RefCell::default(),
@@ -234,6 +246,7 @@ struct Run<'a> {
     binary: &'a Path,
     expected: &'a BTreeMap<Step, Expected>,
     queues: RefCell<BTreeMap<Step, VecDeque<Plan>>>,
+    rows: RefCell<VecDeque<Row>>,
     /// Of walks that are to come.
     seeds: RefCell<VecDeque<u64>>,
     watched: Vec<String>,
@@ -242,7 +255,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn is_over(&self) -> bool {
-        self.seeds.borrow().is_empty() && self.plans_are_over()
+        self.seeds.borrow().is_empty() && self.rows.borrow().is_empty() && self.plans_are_over()
     }
 
     fn plans_are_over(&self) -> bool {
@@ -268,7 +281,10 @@ impl Run<'_> {
             };
             let mut well = true;
             while well && !self.is_over() {
-                well = if self.plans_are_over() {
+                let row = self.rows.borrow_mut().pop_front();
+                well = if let Some(row) = row {
+                    self.suffer(&case, row).await
+                } else if self.plans_are_over() {
                     self.walk(&mut case).await
                 } else {
                     self.live(&case).await
@@ -323,6 +339,32 @@ impl Run<'_> {
             }
         }
         true
+    }
+
+    /// Has others do this; whether that went well, and the case can go on.
+    async fn suffer(&self, case: &Case<'_>, row: Row) -> bool {
+        let (Some(served), Some(closed)) = (
+            self.expected.get(&Step::Create),
+            self.expected.get(&Step::Close),
+        ) else {
+            return false;
+        };
+        let carried_out = row
+            .carry_out(case, &served.state, &closed.state, WITH_FAULT)
+            .await;
+        let meddled = case.meddled().await.unwrap_or_else(|e| e.to_string());
+        self.tally.borrow_mut().plans += 1;
+        let name = row.name();
+        let problem = match carried_out {
+            Ok(settled) if meddled.is_empty() => {
+                self.went_well(&name, &settled);
+                return row.leaves_the_model();
+            }
+            Ok(_) => meddled,
+            Err(problem) => problem + &meddled,
+        };
+        self.violation(&format!("{name}: {problem}"), Some(case));
+        false
     }
 
     /// Walks by the next seed; whether that went well.

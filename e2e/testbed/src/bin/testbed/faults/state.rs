@@ -162,6 +162,44 @@ impl State {
         Ok(())
     }
 
+    /// An object as it is without what changes by itself.
+    pub(crate) fn object(&self, kind: ChildKind, name: &str) -> Option<Value> {
+        self.0.get(&format!("{kind} {name}")).cloned()
+    }
+
+    /// Whether there is any object of a kind.
+    pub(crate) fn has(&self, kind: ChildKind) -> bool {
+        let start = format!("{kind} ");
+        let (spoofed, mut keys) = (format!("{start}{}", super::case::SPOOFED), self.0.keys());
+        keys.any(|key| key.starts_with(&start) && *key != spoofed)
+    }
+
+    /// Fails while a Model does not say that what it needs is somebody else's.
+    pub(crate) fn refuses(&self, model: &str) -> Result<(), String> {
+        match self.says(model, "Accepted") {
+            Some("NameConflict" | "RouteConflict") => Ok(()),
+            _ => Err(self.outline()),
+        }
+    }
+
+    /// Fails while the Model is there, or any object of it that has an owner, or none.
+    pub(crate) fn is_orphaned(&self, model: &str) -> Result<(), String> {
+        let (own, pickers) = (format!(" {model}"), format!(" {model}-epp"));
+        let mut left = self
+            .0
+            .iter()
+            .filter(|(key, _)| key.ends_with(&own) || key.ends_with(&pickers))
+            .peekable();
+        let some = left.peek().is_some();
+        let free = |object: &Value| object["metadata"].get("ownerReferences").is_none();
+        let orphans = left.all(|(key, object)| !key.starts_with("condition ") && free(object));
+        if some && orphans {
+            Ok(())
+        } else {
+            Err(self.outline())
+        }
+    }
+
     /// The reason of a condition.
     fn says(&self, model: &str, condition: &str) -> Option<&str> {
         self.0.get(&format!("condition {condition} of {model}"))?["reason"].as_str()
