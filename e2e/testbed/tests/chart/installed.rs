@@ -19,7 +19,6 @@ const LIMIT: Duration = Duration::from_secs(40);
 /// The requests that go through the Gateway while the operator is upgraded and uninstalled.
 const REQUESTS: usize = 1_000;
 const PICKERS_ROLE: &str = "kthena-bridge-endpoint-picker";
-const WAIT: [&str; 3] = Release::WAIT;
 
 /// The chart as it is published.
 async fn packed(bed: &TestBed) -> PathBuf {
@@ -95,7 +94,7 @@ async fn upgrade_and_uninstall(
             "--set",
             "config.reachable.enabled=true,config.reachable.intervalSeconds=1",
         ];
-        let args = [&changed[..], &WAIT].concat();
+        let args = [&changed[..], &Release::WAIT].concat();
         release.upgrade(&args).await.unwrap();
         // The new configuration is in effect.
         model.wait_for_condition("Reachable", "True").await.unwrap();
@@ -130,7 +129,7 @@ async fn restart_the_picker(bed: &TestBed, model: &Model<'_>, gateway: Ipv4Addr)
 
 /// The role that was kept, and what was installed without Helm, are in nobody's way who means it.
 async fn install_again(bed: &TestBed, chart: &Path, release: &Release) {
-    release.install(&WAIT).await.unwrap();
+    release.install(&Release::WAIT).await.unwrap();
     release.uninstall(&[]).await.unwrap();
 
     let elsewhere = bed.release(chart, "elsewhere");
@@ -145,7 +144,10 @@ async fn install_again(bed: &TestBed, chart: &Path, release: &Release) {
 
     bed.install_operator().await.unwrap();
     let take = ["--take-ownership", "--force-conflicts"];
-    release.install(&[&take[..], &WAIT].concat()).await.unwrap();
+    release
+        .install(&[&take[..], &Release::WAIT].concat())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -154,7 +156,7 @@ async fn install_upgrade_and_uninstall_interrupt_nothing() {
     let bed = TestBed::shared().unwrap();
     let chart = packed(bed).await;
     let release = bed.release(&chart, OPERATOR_NAMESPACE);
-    release.install(&WAIT).await.unwrap();
+    release.install(&Release::WAIT).await.unwrap();
     // The pod of the upgrade has to fit.
     restrict(bed, OPERATOR_NAMESPACE).await;
 

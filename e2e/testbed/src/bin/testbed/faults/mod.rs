@@ -107,8 +107,7 @@ pub(crate) async fn run(options: &Arguments) -> Result<()> {
         "the bed is up after {:.1?}; living {REFERENCES} times without a fault",
         bed.took()
     );
-    let expected = reference(&bed, &binary).await?;
-    let (expected, watched) = expected;
+    let (expected, watched) = reference(&bed, &binary).await?;
     let mut plans = Vec::new();
     for (step, expected) in &expected {
         eprintln!(

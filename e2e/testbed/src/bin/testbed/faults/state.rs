@@ -184,12 +184,7 @@ impl State {
 
     /// Fails while the Model is there, or any object of it that has an owner, or none.
     pub(crate) fn is_orphaned(&self, model: &str) -> Result<(), String> {
-        let (own, pickers) = (format!(" {model}"), format!(" {model}-epp"));
-        let mut left = self
-            .0
-            .iter()
-            .filter(|(key, _)| key.ends_with(&own) || key.ends_with(&pickers))
-            .peekable();
+        let mut left = self.of_model(model).peekable();
         let some = left.peek().is_some();
         let free = |object: &Value| object["metadata"].get("ownerReferences").is_none();
         let orphans = left.all(|(key, object)| !key.starts_with("condition ") && free(object));
@@ -206,11 +201,14 @@ impl State {
     }
 
     fn is_clean(&self, model: &str) -> bool {
+        self.of_model(model).next().is_none()
+    }
+
+    /// The objects of a Model, and its conditions.
+    fn of_model(&self, model: &str) -> impl Iterator<Item = (&String, &Value)> {
         let (own, pickers) = (format!(" {model}"), format!(" {model}-epp"));
-        !self
-            .0
-            .keys()
-            .any(|key| key.ends_with(&own) || key.ends_with(&pickers))
+        let all = self.0.iter();
+        all.filter(move |(key, _)| key.ends_with(&own) || key.ends_with(&pickers))
     }
 
     /// Kinds, names and conditions.
