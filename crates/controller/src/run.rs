@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::{FutureExt, Stream, StreamExt};
+use futures::{FutureExt, StreamExt};
 use kthena_bridge_api::kthena::ModelBooster;
+use kube::api::DynamicObject;
 use kube::client::{Body, ClientBuilder};
 use kube::runtime::controller::{Action, Error as ControllerError};
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -29,7 +30,7 @@ use crate::event::Events;
 use crate::health;
 use crate::leader::{Elector, LeaderElection, Leadership};
 use crate::metrics::{Metrics, Pass};
-use crate::queue::Queue;
+use crate::queue::{Queue, Requests};
 use crate::reconcile::{Next, reconcile};
 use crate::watch::Watches;
 
@@ -217,7 +218,7 @@ async fn work(
     cx: &Arc<Context>,
     queue: &Queue,
     models: Store<ModelBooster>,
-    requests: impl Stream<Item = ObjectRef<ModelBooster>>,
+    requests: Requests,
     concurrency: u16,
     stop: impl Future<Output = ()>,
 ) {
@@ -226,6 +227,8 @@ async fn work(
     cx.metrics.work.concurrency(concurrency);
     queue.open();
     take_in_order(cx, queue);
+    // So that what happens finds room at once.
+    let requests = requests.in_order(usize::from(concurrency - concurrency / 4));
     let reconciles = applier(
         |model, cx| {
             let pass = pass(model, Instant::now(), cx);
@@ -244,7 +247,7 @@ async fn work(
         controller::Config::default().concurrency(concurrency),
     );
     reconciles
-        .for_each(async |result| finished(result, cx))
+        .for_each(async |result| finished(result, cx, queue))
         .await;
 }
 
@@ -260,9 +263,8 @@ fn take_in_order(cx: &Context, queue: &Queue) {
     for model in &models {
         decide(model, cx);
     }
-    for model in models {
-        queue.look_at(ObjectRef::from_obj(&*model));
-    }
+    let all = models.iter().map(|model| ObjectRef::from_obj(&**model));
+    queue.look_at_later(all.collect());
 }
 
 /// A pass over a Model, and when the next one is.
@@ -294,12 +296,22 @@ fn pass(
 fn finished(
     result: Result<(ObjectRef<ModelBooster>, Action), ControllerError<Error, Infallible>>,
     cx: &Context,
+    queue: &Queue,
 ) {
+    let named = |model: &ObjectRef<DynamicObject>| {
+        ObjectRef::new(&model.name).within(model.namespace.as_deref().unwrap_or_default())
+    };
+    match &result {
+        Ok((model, _)) => queue.finished(model),
+        Err(
+            ControllerError::ObjectNotFound(model) | ControllerError::ReconcilerFailed(_, model),
+        ) => queue.finished(&named(model)),
+        Err(_) => {}
+    }
     match result {
         Ok(_) => {}
         Err(ControllerError::ObjectNotFound(model)) => {
-            let name =
-                ObjectRef::new(&model.name).within(model.namespace.as_deref().unwrap_or_default());
+            let name = named(&model);
             if cx.models.get(&name).is_none() {
                 cx.forget(&name);
             }

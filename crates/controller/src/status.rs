@@ -32,7 +32,7 @@ const REMEMBERED: usize = 64;
 struct Written {
     /// Our conditions after our last write.
     conditions: Vec<Condition>,
-    /// The metadata of the answer to it.
+    /// Of the answer to it, what tells whether another version is older.
     answer: ObjectMeta,
     /// Hashes of every condition that we wrote: Kthena may restore an old one, in its own name.
     told: HashSet<u64>,
@@ -49,7 +49,13 @@ impl Written {
             self.told.clear();
         }
         self.told.extend(conditions.iter().map(fingerprint));
-        (self.conditions, self.answer) = (conditions, answer);
+        self.conditions = conditions;
+        // There is one for each Model.
+        self.answer = ObjectMeta {
+            uid: answer.uid,
+            resource_version: answer.resource_version,
+            ..ObjectMeta::default()
+        };
     }
 }
 

@@ -515,20 +515,14 @@ impl Watches {
     }
 
     fn look_at(&self, models: impl IntoIterator<Item = ObjectRef<ModelBooster>>) {
-        for model in models {
-            self.queue.look_at(model);
-        }
+        self.queue.look_at_each(models.into_iter().collect());
     }
 
     /// Has every Model looked at.
     pub(crate) fn look_at_all(&self) {
-        self.look_at(
-            self.cx
-                .models
-                .state()
-                .iter()
-                .map(|model| ObjectRef::from_obj(&**model)),
-        );
+        let all = self.cx.models.state();
+        let all = all.iter().map(|model| ObjectRef::from_obj(&**model));
+        self.queue.look_at_later(all.collect());
     }
 }
 
