@@ -66,6 +66,13 @@ bench: prerequisites ## Measure how long it takes from the annotation to the HTT
 	cargo build --release --package kthena-bridge
 	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/debug/testbed bench --operator $(CURDIR)/target/release/kthena-bridge
 
+.PHONY: bench-scale
+bench-scale: prerequisites ## Measure speed, requests, memory and CPU with 1,000, 5,000 and 10,000 Models, against the raw floor of the API server (about 40 minutes on 2 cores); the last line is JSON. MODELS=100,1000, ARGUMENTS=other options of `testbed bench-scale`.
+	parts=$$(e2e/parts/fetch)
+	cargo build --release --package kthena-bridge
+	cargo build --release --package testbed --bin testbed
+	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/release/testbed bench-scale --operator $(CURDIR)/target/release/kthena-bridge $(if $(MODELS),--models "$(MODELS)") $(ARGUMENTS)
+
 .PHONY: generate
 generate: ## Write what is made from something else: tables in docs/, the schema of the chart's values, and the table in its README.
 	REGENERATE=1 cargo test --package testbed --test docs the_table_is

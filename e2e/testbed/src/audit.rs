@@ -1,6 +1,7 @@
 //! What the operator asked the API server for, as the API server recorded it.
 
-use std::path::Path;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -34,6 +35,9 @@ impl Request {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Event {
+    stage: String,
+    #[serde(rename = "requestURI")]
+    uri: String,
     verb: String,
     object_ref: Option<ObjectRef>,
     response_status: Option<Status>,
@@ -63,24 +67,89 @@ pub(crate) fn read(log: &Path) -> Result<Vec<Request>> {
     complete
         .lines()
         .filter(|line| !line.is_empty())
-        .map(request)
+        .map(|line| event(line).map(request))
         .collect()
 }
 
-fn request(line: &str) -> Result<Request> {
-    let event: Event = serde_json::from_str(line)
-        .map_err(|e| Error::Other(format!("a line of the audit log: {e}: {line}")))?;
+/// A request, with its path and query.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// What it is.
+    pub request: Request,
+    /// Its path and query.
+    pub uri: String,
+}
+
+impl Sent {
+    /// Whether it goes on with a list that began before.
+    pub fn is_further_page(&self) -> bool {
+        self.request.verb == "list" && self.uri.contains("continue=")
+    }
+}
+
+/// Reads the log as it grows. Each request once: a watch when it begins, all others when they have ended.
+#[derive(Debug)]
+pub struct Tail {
+    log: PathBuf,
+    offset: u64,
+}
+
+impl Tail {
+    pub(crate) fn of(log: PathBuf) -> Self {
+        Self { log, offset: 0 }
+    }
+
+    /// What was recorded since it was read last.
+    pub fn read(&mut self) -> Result<Vec<Sent>> {
+        let what = || format!("reading {}", self.log.display());
+        let mut file = std::fs::File::open(&self.log).context(what)?;
+        file.seek(SeekFrom::Start(self.offset)).context(what)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).context(what)?;
+        // The last line may be half written.
+        let complete = bytes
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1);
+        bytes.truncate(complete);
+        self.offset += u64::try_from(complete).unwrap_or_default();
+        let mut sent = Vec::new();
+        for line in String::from_utf8_lossy(&bytes).lines() {
+            let event = event(line)?;
+            let counts = if event.verb == "watch" {
+                "ResponseStarted"
+            } else {
+                "ResponseComplete"
+            };
+            if event.stage == counts {
+                let uri = event.uri.clone();
+                sent.push(Sent {
+                    request: request(event),
+                    uri,
+                });
+            }
+        }
+        Ok(sent)
+    }
+}
+
+fn event(line: &str) -> Result<Event> {
+    serde_json::from_str(line)
+        .map_err(|e| Error::Other(format!("a line of the audit log: {e}: {line}")))
+}
+
+fn request(event: Event) -> Request {
     let object = event.object_ref.unwrap_or_default();
     let resource = match object.subresource.as_str() {
         "" => object.resource,
         sub => format!("{}/{sub}", object.resource),
     };
-    Ok(Request {
+    Request {
         verb: event.verb,
         group: object.api_group,
         resource,
         namespace: object.namespace,
         name: object.name,
         code: event.response_status.unwrap_or_default().code,
-    })
+    }
 }

@@ -49,6 +49,12 @@ pub struct Options {
     pub images: Vec<ImageMap>,
     /// Whether pods are not run: each says at once that it is ready. For what is about objects only.
     pub ready_pods: bool,
+    /// Whether nobody acts on pods, routes and pools: no kubelet and no gateway. For who writes their statuses.
+    pub objects_only: bool,
+    /// Controllers of kube-controller-manager that are not run, such as `deployment-controller`.
+    pub without_controllers: Vec<String>,
+    /// How large etcd's data may grow, in bytes; its own limit of 2 GiB where it is not given.
+    pub etcd_quota: Option<u64>,
 }
 
 /// Where a bed is.
@@ -254,6 +260,11 @@ impl TestBed {
         audit::read(&self.control_plane.audit_log)
     }
 
+    /// The same as it comes, from the beginning.
+    pub fn audit_tail(&self) -> audit::Tail {
+        audit::Tail::of(self.control_plane.audit_log.clone())
+    }
+
     /// The folder of all files of the bed, logs included.
     pub fn dir(&self) -> &Path {
         &self.place.dir
@@ -286,19 +297,20 @@ async fn bring_up(
     definitions.retain(|d| !options.leave_out_crds.contains(&d.name));
 
     let (control_plane, config) =
-        ControlPlane::start(processes, &binaries, dir, sandbox.address).await?;
+        ControlPlane::start(processes, &binaries, dir, sandbox.address, options.etcd_quota).await?;
     tracing::info!(after = ?began.elapsed(), "kube-apiserver is ready");
     let client = Client::try_from(config.clone()).context(|| "making a client".to_owned())?;
     crds::install(&client, definitions).await?;
     tracing::info!(after = ?began.elapsed(), "the definitions are served");
 
-    control_plane.start_controllers(processes, &binaries)?;
+    control_plane.start_controllers(processes, &binaries, &options.without_controllers)?;
     start_kthena(processes, &binaries, &control_plane.kubeconfig)?;
 
+    let runs_pods = !(options.ready_pods || options.objects_only);
     if options.ready_pods {
         let (first, _) = sandbox.pod_addresses();
         processes.spawn("ready-pods", ready_pods::run(client.clone(), first));
-    } else {
+    } else if runs_pods {
         let mut known = options.images;
         known.extend(images::known(&binaries, &images::built_binaries()?));
         let kubelet = process_kubelet::Config {
@@ -316,16 +328,18 @@ async fn bring_up(
         processes.spawn("kubelet", kubelet);
     }
 
-    let gateway = gateway::config(
-        &binaries.join("envoy"),
-        dir,
-        &processes.log_of("gateway"),
-        sandbox,
-    )?;
-    processes.spawn(
-        "gateway",
-        stand_in_gateway::run(client.clone(), gateway, std::future::pending()),
-    );
+    if !options.objects_only {
+        let gateway = gateway::config(
+            &binaries.join("envoy"),
+            dir,
+            &processes.log_of("gateway"),
+            sandbox,
+        )?;
+        processes.spawn(
+            "gateway",
+            stand_in_gateway::run(client.clone(), gateway, std::future::pending()),
+        );
+    }
     if !options
         .leave_out_crds
         .iter()
@@ -341,7 +355,7 @@ async fn bring_up(
         Duration::from_secs(30),
         async || {
             crate::namespace::usable(&client, "default").await?;
-            if options.ready_pods {
+            if !runs_pods {
                 return Ok(());
             }
             Api::<Node>::all(client.clone())

@@ -58,6 +58,7 @@ impl ControlPlane {
         binaries: &Path,
         dir: &Path,
         address: Ipv4Addr,
+        etcd_quota: Option<u64>,
     ) -> Result<(Self, kube::Config)> {
         let dir = dir.join("control-plane");
         std::fs::create_dir_all(&dir).context(|| format!("creating {}", dir.display()))?;
@@ -87,7 +88,7 @@ impl ControlPlane {
             },
         )
         .await?;
-        processes.start("etcd", &binaries.join("etcd"), &etcd_args(&dir))?;
+        processes.start("etcd", &binaries.join("etcd"), &etcd_args(&dir, etcd_quota))?;
         processes.start(
             "kube-apiserver",
             &binaries.join("kube-apiserver"),
@@ -109,10 +110,20 @@ impl ControlPlane {
 
     /// Starts kube-controller-manager. The kinds that its garbage collector is to know must be served
     /// by then: it looks for new ones only every 30 s.
-    pub(crate) fn start_controllers(&self, processes: &Processes, binaries: &Path) -> Result<()> {
+    pub(crate) fn start_controllers(
+        &self,
+        processes: &Processes,
+        binaries: &Path,
+        without: &[String],
+    ) -> Result<()> {
+        let controllers: Vec<&str> = CONTROLLERS
+            .split(',')
+            .map(str::trim)
+            .filter(|name| !without.iter().any(|left_out| left_out == name))
+            .collect();
         let args = [
             format!("--kubeconfig={}", self.kubeconfig.display()),
-            format!("--controllers={CONTROLLERS}"),
+            format!("--controllers={}", controllers.join(",")),
             "--leader-elect=false".to_owned(),
             "--secure-port=0".to_owned(),
             format!("--root-ca-file={}", self.ca.display()),
@@ -211,15 +222,17 @@ impl ControlPlane {
             format!("--service-cluster-ip-range={SERVICE_RANGE}"),
             format!("--audit-policy-file={}", file("audit.yaml")),
             format!("--audit-log-path={}", self.audit_log.display()),
+            // In MiB. Without it the log is moved away when it has 100, and who reads it misses what comes then.
+            "--audit-log-maxsize=16384".to_owned(),
             "--allow-privileged=true".to_owned(),
             "--profiling=false".to_owned(),
         ]
     }
 }
 
-fn etcd_args(dir: &Path) -> Vec<String> {
+fn etcd_args(dir: &Path, quota: Option<u64>) -> Vec<String> {
     let url = format!("http://{ETCD}");
-    vec![
+    let mut args = vec![
         format!("--data-dir={}", dir.join("etcd").display()),
         format!("--listen-client-urls={url}"),
         format!("--advertise-client-urls={url}"),
@@ -227,7 +240,9 @@ fn etcd_args(dir: &Path) -> Vec<String> {
         // One member that is thrown away: durability would only cost time.
         "--unsafe-no-fsync".to_owned(),
         "--log-level=warn".to_owned(),
-    ]
+    ];
+    args.extend(quota.map(|bytes| format!("--quota-backend-bytes={bytes}")));
+    args
 }
 
 async fn ready(client: &kube::Client) -> Result<(), String> {

@@ -3,6 +3,7 @@
 mod bench;
 mod demo;
 mod faults;
+mod scale;
 mod truth;
 
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ enum Command {
         #[arg(long)]
         operator: PathBuf,
     },
+    /// Measure what the operator takes, and how fast it is, with many Models.
+    BenchScale(scale::Arguments),
     /// Let requests of the operator go wrong, one after the other over the whole life of an exposure, and look
     /// whether the end is the same.
     Faults(faults::Arguments),
@@ -62,6 +65,10 @@ async fn main() -> ExitCode {
         Command::Up => up().await,
         Command::Demo { keep } => demo::run(keep).await,
         Command::Bench { models, operator } => bench::run(models, operator).await,
+        Command::BenchScale(arguments) => match scale::run(&arguments).await {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Faults(arguments) => faults::run(&arguments).await,
         Command::Truth { only } => truth::run(&only).await,
     };
