@@ -67,7 +67,7 @@ bench: prerequisites ## Measure how long it takes from the annotation to the HTT
 	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/debug/testbed bench --operator $(CURDIR)/target/release/kthena-bridge
 
 .PHONY: bench-scale
-bench-scale: prerequisites ## Measure speed, requests, memory and CPU with 1,000, 5,000 and 10,000 Models, against the raw floor of the API server (about 40 minutes on 2 cores); the last line is JSON. MODELS=100,1000, ARGUMENTS=other options of `testbed bench-scale`.
+bench-scale: prerequisites ## Measure speed, requests, memory and CPU with 1,000, 5,000 and 10,000 Models, against the raw floor of the API server (about half an hour on 2 cores); the last line is JSON. MODELS=100,1000, ARGUMENTS=other options of `testbed bench-scale`.
 	parts=$$(e2e/parts/fetch)
 	cargo build --release --package kthena-bridge
 	cargo build --release --package testbed --bin testbed

@@ -296,8 +296,14 @@ async fn bring_up(
     let mut definitions = crds::read(parts)?;
     definitions.retain(|d| !options.leave_out_crds.contains(&d.name));
 
-    let (control_plane, config) =
-        ControlPlane::start(processes, &binaries, dir, sandbox.address, options.etcd_quota).await?;
+    let (control_plane, config) = ControlPlane::start(
+        processes,
+        &binaries,
+        dir,
+        sandbox.address,
+        options.etcd_quota,
+    )
+    .await?;
     tracing::info!(after = ?began.elapsed(), "kube-apiserver is ready");
     let client = Client::try_from(config.clone()).context(|| "making a client".to_owned())?;
     crds::install(&client, definitions).await?;

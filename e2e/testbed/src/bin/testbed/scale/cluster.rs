@@ -11,10 +11,15 @@ use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kthena_bridge_api::DOMAIN;
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{
+    ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
+};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
-use testbed::{Error, Namespace, OPERATOR, OPERATOR_NAMESPACE, Options, Result, TestBed, config, documents, kustomize};
+use testbed::{
+    Error, Namespace, OPERATOR, OPERATOR_NAMESPACE, Options, Result, TestBed, config, documents,
+    kustomize,
+};
 
 use super::stamp::Stamp;
 
@@ -95,12 +100,12 @@ pub(crate) async fn install(bed: &TestBed, dir: &Path) -> Result<()> {
         .map_err(|e| failed("asking for a token", &e))?
         .status;
     let text = std::fs::read_to_string(bed.kubeconfig()).map_err(|e| failed("kubeconfig", &e))?;
-    let mut kubeconfig: Value = serde_yaml::from_str(&text).map_err(|e| failed("kubeconfig", &e))?;
+    let mut kubeconfig: Value =
+        serde_yaml::from_str(&text).map_err(|e| failed("kubeconfig", &e))?;
     kubeconfig["users"][0]["user"] = json!({"token": token.map(|status| status.token)});
     kubeconfig["contexts"][0]["context"]["namespace"] = OPERATOR_NAMESPACE.into();
-    let write = |file: &str, text: &str| {
-        std::fs::write(dir.join(file), text).map_err(|e| failed(file, &e))
-    };
+    let write =
+        |file: &str, text: &str| std::fs::write(dir.join(file), text).map_err(|e| failed(file, &e));
     std::fs::create_dir_all(dir).map_err(|e| failed("making a folder", &e))?;
     write("kubeconfig", &kubeconfig.to_string())?;
     write("config.yaml", &bed.operator_configuration().await?)
@@ -121,9 +126,13 @@ pub(crate) async fn record(bed: &TestBed) -> Result<Recorded> {
     });
     let pod = pod.await?;
     let ready = json!({"status": ready_pod(&pod)});
-    pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(ready))
-        .await
-        .map_err(failed)?;
+    pods.patch_status(
+        &pod.name_any(),
+        &PatchParams::default(),
+        &Patch::Merge(ready),
+    )
+    .await
+    .map_err(failed)?;
     model.wait_for_condition("Active", "True").await?;
     bed.stop_kthena().await?;
 
@@ -143,7 +152,12 @@ pub(crate) async fn record(bed: &TestBed) -> Result<Recorded> {
         .await
         .map_err(failed)
         .and_then(to_value)?;
-    let uid = |object: &Value| object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    let uid = |object: &Value| {
+        object["metadata"]["uid"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
     let recorded = Recorded {
         namespace: namespace.name().to_owned(),
         model_uid: uid(&booster),
@@ -160,7 +174,11 @@ pub(crate) async fn record(bed: &TestBed) -> Result<Recorded> {
     let gone = bed.wait_for(what, LIMIT, async || {
         let left = pods.list(&ListParams::default()).await;
         let left = left.map_err(|e| e.to_string())?.items.len();
-        if left == 0 { Ok(()) } else { Err(format!("{left} pods")) }
+        if left == 0 {
+            Ok(())
+        } else {
+            Err(format!("{left} pods"))
+        }
     });
     gone.await?;
     Ok(recorded)
@@ -218,7 +236,12 @@ pub(crate) async fn namespaces<'a>(
                  spec: {{gatewayClassName: istio, listeners: [{{name: http, port: 80, protocol: HTTP}}]}}}}"
             ))
             .await?;
-        let gateways = api(&client, namespace.name(), "gateway.networking.k8s.io", "Gateway");
+        let gateways = api(
+            &client,
+            namespace.name(),
+            "gateway.networking.k8s.io",
+            "Gateway",
+        );
         gateways
             .patch_status(GATEWAY, &PatchParams::default(), &Patch::Merge(&status))
             .await
@@ -296,7 +319,12 @@ impl Recorded {
         create(&pods, &pod).await?;
         let pod = pod["metadata"]["name"].as_str().unwrap_or_default();
         set_status(&pods, pod, &self.pod_status).await?;
-        let models = api(client, &namespace, "workload.serving.volcano.sh", "ModelBooster");
+        let models = api(
+            client,
+            &namespace,
+            "workload.serving.volcano.sh",
+            "ModelBooster",
+        );
         set_status(&models, &name, &self.model_status).await?;
         Ok(model)
     }
@@ -318,7 +346,11 @@ async fn create(api: &Api<DynamicObject>, object: &Value) -> Result<String> {
 
 /// The client of a kind of Kthena or of Gateway API.
 pub(crate) fn api(client: &Client, namespace: &str, group: &str, kind: &str) -> Api<DynamicObject> {
-    let version = if group.ends_with("volcano.sh") { "v1alpha1" } else { "v1" };
+    let version = if group.ends_with("volcano.sh") {
+        "v1alpha1"
+    } else {
+        "v1"
+    };
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
     Api::namespaced_with(client.clone(), namespace, &resource)
 }

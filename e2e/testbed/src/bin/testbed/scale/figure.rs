@@ -51,7 +51,12 @@ const COMPARED: [(&str, bool); 9] = [
 
 impl Figure {
     /// Of now.
-    pub(crate) fn new(name: &str, models: usize, value: impl Into<Option<f64>>, unit: &str) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        models: usize,
+        value: impl Into<Option<f64>>,
+        unit: &str,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             models,
@@ -106,7 +111,12 @@ impl Figure {
 
 /// What grows more than the number of Models does.
 pub(crate) fn growth(figures: &[Figure]) -> Vec<Figure> {
-    let sizes = || figures.iter().filter(|f| f.name == COMPARED[0].0).map(|f| f.models);
+    let sizes = || {
+        figures
+            .iter()
+            .filter(|f| f.name == COMPARED[0].0)
+            .map(|f| f.models)
+    };
     let (Some(few), Some(many)) = (sizes().min(), sizes().max()) else {
         return Vec::new();
     };
@@ -114,9 +124,15 @@ pub(crate) fn growth(figures: &[Figure]) -> Vec<Figure> {
         return Vec::new();
     }
     let cost = |name: &str, models: usize, of_all: bool| {
-        let figure = figures.iter().find(|f| f.name == name && f.models == models)?;
+        let figure = figures
+            .iter()
+            .find(|f| f.name == name && f.models == models)?;
         let value = figure.value?.max(NOISE);
-        Some(if of_all { value / number(models) } else { value })
+        Some(if of_all {
+            value / number(models)
+        } else {
+            value
+        })
     };
     let compared = COMPARED.iter().filter_map(|(name, of_all)| {
         let grown = cost(name, many, *of_all)? / cost(name, few, *of_all)?;
@@ -138,7 +154,10 @@ pub(crate) fn table(figures: &[Figure]) -> String {
     };
     let widths: Vec<usize> = (0..6).map(width).collect();
     let line = |row: &[String; 6]| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
         let line = cells.collect::<Vec<_>>().join("  ");
         format!("{}\n", line.trim_end())
     };
@@ -156,12 +175,17 @@ mod tests {
         assert_eq!(figure.clone().bar(Bar::AtMost(2.0)).holds(), Some(true));
         assert_eq!(figure.bar(Bar::AtLeast(2.1)).holds(), Some(false));
         let missing = Figure::new("a", 1, None, "s").bar(Bar::AtMost(2.0));
-        assert_eq!(missing.holds(), Some(false), "what was not measured does not hold");
+        assert_eq!(
+            missing.holds(),
+            Some(false),
+            "what was not measured does not hold"
+        );
     }
 
     #[test]
     fn what_grows_with_the_models_is_no_growth() {
-        let of = |models, seconds| Figure::new("time until all are Programmed", models, seconds, "s");
+        let of =
+            |models, seconds| Figure::new("time until all are Programmed", models, seconds, "s");
         let grown = growth(&[of(1000, 10.0), of(10_000, 120.0)]);
         assert_eq!(grown.len(), 1);
         assert_eq!(grown[0].value, Some(1.2));

@@ -3,6 +3,7 @@
 //! The operator does not run meanwhile, since it would act on what is written; its watches are held open in its
 //! place, and what they bring is thrown away.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _, future, stream};
@@ -44,7 +45,8 @@ impl Bodies {
         statuses: usize,
         events: usize,
     ) -> Result<Self> {
-        let failed = |e: &dyn std::fmt::Display| Error::Other(format!("reading {}: {e}", model.key()));
+        let failed =
+            |e: &dyn std::fmt::Display| Error::Other(format!("reading {}: {e}", model.key()));
         let value = |object: DynamicObject| serde_json::to_value(object).map_err(|e| failed(&e));
         let mut children = Vec::new();
         for kind in ChildKind::ALL {
@@ -67,13 +69,20 @@ impl Bodies {
             }
         }
         let models: Api<ModelBooster> = Api::namespaced(client.clone(), &model.namespace);
-        let status = models.get(&model.name).await.map_err(|e| failed(&e))?.status;
+        let status = models
+            .get(&model.name)
+            .await
+            .map_err(|e| failed(&e))?
+            .status;
         let conditions = status.unwrap_or_default().conditions;
         let ours = conditions
             .iter()
             .filter(|c| matches!(c.type_.as_str(), "Accepted" | "Programmed"));
         let told = api(client, &model.namespace, EVENTS, "Event");
-        let told = told.list(&ListParams::default()).await.map_err(|e| failed(&e))?;
+        let told = told
+            .list(&ListParams::default())
+            .await
+            .map_err(|e| failed(&e))?;
         let mut told = told
             .items
             .into_iter()
@@ -193,7 +202,7 @@ async fn patch_status(
 pub(crate) async fn rates(
     bed: &TestBed,
     recorded: &Recorded,
-    bodies: &Bodies,
+    bodies: &Arc<Bodies>,
     models: usize,
     concurrencies: &[usize],
 ) -> Result<Vec<(usize, f64)>> {
@@ -211,11 +220,20 @@ pub(crate) async fn rates(
             .try_collect()
             .await?;
         let began = Instant::now();
-        let written = stream::iter(&made)
-            .map(|model| bodies.write(&client, model))
+        // Tasks, so that no core waits for another.
+        let written = stream::iter(made)
+            .map(|model| {
+                let (client, bodies) = (client.clone(), Arc::clone(bodies));
+                tokio::spawn(async move { bodies.write(&client, &model).await })
+            })
             .buffer_unordered(*concurrency)
-            .try_for_each(|()| future::ready(Ok(())));
-        written.await?;
+            .try_for_each(|written| {
+                if let Err(error) = &written {
+                    eprintln!("{error}");
+                }
+                future::ready(Ok(()))
+            });
+        written.await.map_err(|e| failed("writing", &e))?;
         let took = began.elapsed();
         rates.push((
             *concurrency,
@@ -233,7 +251,12 @@ async fn clean(bed: &TestBed, client: &Client, namespace: &str, bodies: &Bodies)
     let mut apis: Vec<Api<DynamicObject>> = kinds
         .map(|kind| Api::namespaced_with(client.clone(), namespace, &kind.api_resource()))
         .collect();
-    apis.push(api(client, namespace, "workload.serving.volcano.sh", "ModelBooster"));
+    apis.push(api(
+        client,
+        namespace,
+        "workload.serving.volcano.sh",
+        "ModelBooster",
+    ));
     let ours = ListParams::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGED_BY}"));
     for (n, api) in apis.iter().enumerate() {
         let which = if n + 1 == apis.len() { &all } else { &ours };
@@ -243,7 +266,11 @@ async fn clean(bed: &TestBed, client: &Client, namespace: &str, bodies: &Bodies)
         let gone = bed.wait_for("what the raw floor wrote is gone", LIMIT, async || {
             let left = api.list(&which.clone().limit(1)).await;
             let left = left.map_err(|e| e.to_string())?.items.len();
-            if left == 0 { Ok(()) } else { Err("some is left".to_owned()) }
+            if left == 0 {
+                Ok(())
+            } else {
+                Err("some is left".to_owned())
+            }
         });
         gone.await?;
     }
@@ -263,7 +290,10 @@ pub(crate) async fn drain(client: &Client, paths: &[String]) -> Result<JoinSet<(
             .split('&')
             .filter(|part| !part.starts_with("resourceVersion") && !part.starts_with("timeout"))
             .collect();
-        let uri = format!("{path}?{}&resourceVersion={now}&timeoutSeconds=3600", kept.join("&"));
+        let uri = format!(
+            "{path}?{}&resourceVersion={now}&timeoutSeconds=3600",
+            kept.join("&")
+        );
         let mut request = Request::new(path)
             .list(&ListParams::default())
             .map_err(|e| failed(path, &e))?;

@@ -27,9 +27,15 @@ pub(crate) struct Operator {
 impl Operator {
     /// Starts it with the files that [`super::cluster::install`] wrote.
     pub(crate) fn start(binary: &Path, dir: &Path) -> Result<Self> {
-        let failed = |e: std::io::Error| Error::Other(format!("starting {}: {e}", binary.display()));
+        let failed =
+            |e: std::io::Error| Error::Other(format!("starting {}: {e}", binary.display()));
         let log = dir.join("operator.log");
-        let open = || std::fs::File::options().create(true).append(true).open(&log);
+        let open = || {
+            std::fs::File::options()
+                .create(true)
+                .append(true)
+                .open(&log)
+        };
         let (out, err) = (open().map_err(failed)?, open().map_err(failed)?);
         let mut command = Command::new(binary);
         command

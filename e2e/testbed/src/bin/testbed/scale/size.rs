@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -80,7 +81,8 @@ impl<'a> Scene<'a> {
         let namespaces = cluster::namespaces(bed, "scale", arguments.namespaces).await?;
         let began = Instant::now();
         let models = cluster::models(&client, &recorded, &namespaces, "model", count, true).await?;
-        let spares = cluster::models(&client, &recorded, &namespaces, "spare", spares, false).await?;
+        let spares =
+            cluster::models(&client, &recorded, &namespaces, "spare", spares, false).await?;
         eprintln!(
             "{count} exposed Models and {} others after {:.0?}",
             spares.len(),
@@ -125,7 +127,9 @@ impl<'a> Scene<'a> {
         let annotations = json!({"metadata": {"annotations": {format!("{DOMAIN}/{key}"): value}}});
         let patch = Patch::Merge(annotations);
         let api = self.api(model);
-        let patched = api.patch(&model.name, &PatchParams::default(), &patch).await;
+        let patched = api
+            .patch(&model.name, &PatchParams::default(), &patch)
+            .await;
         patched
             .map(drop)
             .map_err(|e| Error::Other(format!("annotating {}: {e}", model.key())))
@@ -160,7 +164,10 @@ impl<'a> Scene<'a> {
         let route = (ChildKind::HTTPRoute, model.key());
         let what = format!("{} has a route", model.key());
         let seen = stand_in.until(&what, limit, |seen| {
-            seen.first.get(&route).copied().ok_or_else(|| "none".to_owned())
+            seen.first
+                .get(&route)
+                .copied()
+                .ok_or_else(|| "none".to_owned())
         });
         Ok(seen.await?.saturating_duration_since(began))
     }
@@ -299,15 +306,40 @@ async fn cold_start(
         "cpu_seconds": cpu.as_secs_f64(), "peak_mib": operator.process.peak()?,
     });
     measured.figures.extend([
-        Figure::new("time until all are Programmed", count, took.as_secs_f64(), "s"),
+        Figure::new(
+            "time until all are Programmed",
+            count,
+            took.as_secs_f64(),
+            "s",
+        ),
         Figure::new("objects per Model", count, objects, ""),
-        Figure::new("requests per Model until quiet", count, per_model(counted.all), "")
-            .bar(Bar::AtMost(1.2 * objects + 2.0)),
-        Figure::new("status writes per Model until quiet", count, per_model(counted.statuses), ""),
-        Figure::new("annotation to HTTPRoute, in the cold start, p50", count, quantile(&took_each, 50), "ms")
-            .bar(Bar::AtMost(150.0)),
-        Figure::new("annotation to HTTPRoute, in the cold start, p99", count, quantile(&took_each, 99), "ms")
-            .bar(Bar::AtMost(500.0)),
+        Figure::new(
+            "requests per Model until quiet",
+            count,
+            per_model(counted.all),
+            "",
+        )
+        .bar(Bar::AtMost(1.2 * objects + 2.0)),
+        Figure::new(
+            "status writes per Model until quiet",
+            count,
+            per_model(counted.statuses),
+            "",
+        ),
+        Figure::new(
+            "annotation to HTTPRoute, in the cold start, p50",
+            count,
+            quantile(&took_each, 50),
+            "ms",
+        )
+        .bar(Bar::AtMost(150.0)),
+        Figure::new(
+            "annotation to HTTPRoute, in the cold start, p99",
+            count,
+            quantile(&took_each, 99),
+            "ms",
+        )
+        .bar(Bar::AtMost(500.0)),
     ]);
     Ok(Cold {
         took,
@@ -330,12 +362,21 @@ async fn rest(scene: &mut Scene<'_>, operator: &Operator, measured: &mut Measure
     let used = operator.process.cpu()?.saturating_sub(cpu).as_secs_f64();
     let percent = 100.0 * used / began.elapsed().as_secs_f64();
     let counted = Counted::next(&mut scene.audit)?;
-    measured.details["rest"] = json!({"seconds": began.elapsed().as_secs_f64(), "requests": counted.by_kind});
+    measured.details["rest"] =
+        json!({"seconds": began.elapsed().as_secs_f64(), "requests": counted.by_kind});
     let memory = by_size(count, 40.0, 150.0);
     measured.figures.extend([
-        Figure::new("writes while nothing happens, but for the Lease", count, number(counted.writes), "")
-            .bar(Bar::AtMost(0.0)),
-        with(Figure::new("resident memory, steady", count, most, "MiB"), memory),
+        Figure::new(
+            "writes while nothing happens, but for the Lease",
+            count,
+            number(counted.writes),
+            "",
+        )
+        .bar(Bar::AtMost(0.0)),
+        with(
+            Figure::new("resident memory, steady", count, most, "MiB"),
+            memory,
+        ),
         Figure::new("idle CPU", count, percent, "% of a core").bar(Bar::AtMost(0.5)),
     ]);
     Ok(())
@@ -370,15 +411,27 @@ async fn idle_latency(
         let one = HashSet::from([model.key()]);
         let what = format!("{} is Programmed", model.key());
         let served = stand_in.until(&what, LIMIT, |seen| {
-            seen.served(&one).1.ok_or_else(|| "no such condition".to_owned())
+            seen.served(&one)
+                .1
+                .ok_or_else(|| "no such condition".to_owned())
         });
         served.await?;
     }
     measured.figures.extend([
-        Figure::new("annotation to HTTPRoute, idle, p50", count, quantile(&took, 50), "ms")
-            .bar(Bar::AtMost(25.0)),
-        Figure::new("annotation to HTTPRoute, idle, p99", count, quantile(&took, 99), "ms")
-            .bar(Bar::AtMost(100.0)),
+        Figure::new(
+            "annotation to HTTPRoute, idle, p50",
+            count,
+            quantile(&took, 50),
+            "ms",
+        )
+        .bar(Bar::AtMost(25.0)),
+        Figure::new(
+            "annotation to HTTPRoute, idle, p99",
+            count,
+            quantile(&took, 99),
+            "ms",
+        )
+        .bar(Bar::AtMost(100.0)),
     ]);
     Ok(())
 }
@@ -389,7 +442,12 @@ async fn edits(scene: &mut Scene<'_>, measured: &mut Measured) -> Result<()> {
     scene.say("editing annotations");
     let quiet = Duration::from_millis(1500);
     scene.until_quiet(&mut Counted::default(), quiet).await?;
-    let edited: Vec<Model> = scene.models.iter().take(scene.arguments.edits).cloned().collect();
+    let edited: Vec<Model> = scene
+        .models
+        .iter()
+        .take(scene.arguments.edits)
+        .cloned()
+        .collect();
     for (name, timeout) in [("the first time", "301s"), ("later", "302s")] {
         let mut counted = Counted::default();
         for model in &edited {
@@ -416,11 +474,17 @@ async fn repairs(scene: &Scene<'_>, measured: &mut Measured) -> Result<()> {
         took.push((*kind, repair(scene, model, *kind).await?));
     }
     let slowest = took.iter().max_by_key(|(_, took)| *took);
-    measured.details["slowest_repair"] = json!(slowest.map(|(kind, took)| format!("{kind} {took:?}")));
+    measured.details["slowest_repair"] =
+        json!(slowest.map(|(kind, took)| format!("{kind} {took:?}")));
     let took: Vec<Duration> = took.into_iter().map(|(_, took)| took).collect();
     measured.figures.push(
-        Figure::new("repair of a deleted object, p99", count, quantile(&took, 99), "ms")
-            .bar(Bar::AtMost(250.0)),
+        Figure::new(
+            "repair of a deleted object, p99",
+            count,
+            quantile(&took, 99),
+            "ms",
+        )
+        .bar(Bar::AtMost(250.0)),
     );
     Ok(())
 }
@@ -457,7 +521,12 @@ async fn repair(scene: &Scene<'_>, model: &Model, kind: ChildKind) -> Result<Dur
         tokio::time::timeout(LIMIT, again)
     );
     deleted.map_err(failed)?;
-    again.map_err(|_| Error::Other(format!("{kind} {} is not back after {LIMIT:?}", model.key())))?
+    again.map_err(|_| {
+        Error::Other(format!(
+            "{kind} {} is not back after {LIMIT:?}",
+            model.key()
+        ))
+    })?
 }
 
 /// The same writes by a client that does nothing else.
@@ -479,7 +548,7 @@ async fn raw_floor(
         each(cold.counted.statuses),
         each(cold.counted.events),
     );
-    let bodies = bodies.await?;
+    let bodies = Arc::new(bodies.await?);
     stand_in.write(false);
     let watches: HashSet<String> = cold.counted.watches.iter().cloned().collect();
     let watches: Vec<String> = watches.into_iter().collect();
@@ -498,8 +567,18 @@ async fn raw_floor(
     let rate = number(cold.writes) / cold.took.as_secs_f64();
     measured.details["floor"] = json!({"writes_per_second": rates, "writes_per_model": bodies.writes(), "watches": watches.len()});
     measured.figures.extend([
-        Figure::new("raw floor, at the best concurrency", count, best, "writes/s"),
-        Figure::new("writes until all are Programmed, the stand-in's too", count, rate, "writes/s"),
+        Figure::new(
+            "raw floor, at the best concurrency",
+            count,
+            best,
+            "writes/s",
+        ),
+        Figure::new(
+            "writes until all are Programmed, the stand-in's too",
+            count,
+            rate,
+            "writes/s",
+        ),
         Figure::new("of the raw floor", count, 100.0 * rate / best, "%").bar(Bar::AtLeast(80.0)),
     ]);
     Ok(())
@@ -523,9 +602,20 @@ async fn restart(scene: &mut Scene<'_>, measured: &mut Measured) -> Result<()> {
     });
     measured.figures.extend([
         Figure::new("restart until ready", count, ready.as_secs_f64(), "s").bar(Bar::AtMost(15.0)),
-        Figure::new("writes after a restart, but for the Lease", count, number(counted.writes), "")
-            .bar(Bar::AtMost(0.0)),
-        Figure::new("lists of a kind at a restart, at most", count, number(lists), "").bar(Bar::AtMost(1.0)),
+        Figure::new(
+            "writes after a restart, but for the Lease",
+            count,
+            number(counted.writes),
+            "",
+        )
+        .bar(Bar::AtMost(0.0)),
+        Figure::new(
+            "lists of a kind at a restart, at most",
+            count,
+            number(lists),
+            "",
+        )
+        .bar(Bar::AtMost(1.0)),
         with(
             Figure::new("resident memory, peak of the lists", count, peak, "MiB"),
             by_size(count, 60.0, 220.0),

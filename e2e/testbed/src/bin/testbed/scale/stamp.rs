@@ -22,7 +22,10 @@ pub(crate) struct Stamp {
 impl Stamp {
     /// Of an object as it is in the cluster.
     pub(crate) fn of(mut object: Value) -> Self {
-        for pointer in ADDED.into_iter().chain(["/spec/clusterIP", "/spec/clusterIPs"]) {
+        for pointer in ADDED
+            .into_iter()
+            .chain(["/spec/clusterIP", "/spec/clusterIPs"])
+        {
             let Some((parent, key)) = pointer.rsplit_once('/') else {
                 continue;
             };
@@ -65,7 +68,11 @@ mod tests {
         });
         let stamp = Stamp::of(first);
         let copy = stamp
-            .value(&[("uid-of-first", "uid-of-other"), ("first", "second"), ("here", "there")])
+            .value(&[
+                ("uid-of-first", "uid-of-other"),
+                ("first", "second"),
+                ("here", "there"),
+            ])
             .unwrap();
         let wanted = json!({
             "metadata": {"name": "second-epp", "namespace": "there",

@@ -28,7 +28,7 @@ pub(crate) const KINDS: [ChildKind; 3] = [
     ChildKind::HTTPRoute,
 ];
 /// How many statuses are written at a time.
-const WRITES: usize = 16;
+const WRITES: usize = 8;
 /// How often it is looked whether something was seen. What is measured are the times that are noted.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -64,7 +64,10 @@ impl Seen {
         of: &HashSet<String>,
     ) -> (usize, Option<Instant>) {
         let fits = |name: &str| of.contains(name.strip_suffix("-epp").unwrap_or(name));
-        let times = self.first.iter().filter(|((k, n), _)| *k == kind && fits(n));
+        let times = self
+            .first
+            .iter()
+            .filter(|((k, n), _)| *k == kind && fits(n));
         times.fold((0, None), |(count, last), (_, time)| {
             (count + 1, last.max(Some(*time)))
         })
@@ -87,7 +90,12 @@ impl StandIn {
         let mut tasks = JoinSet::new();
         let (queue, waiting) = mpsc::unbounded();
         for kind in KINDS {
-            tasks.spawn(follow(client.clone(), kind, Arc::clone(&shared), queue.clone()));
+            tasks.spawn(follow(
+                client.clone(),
+                kind,
+                Arc::clone(&shared),
+                queue.clone(),
+            ));
         }
         tasks.spawn(follow_models(client.clone(), Arc::clone(&shared)));
         let (client, to_write) = (client.clone(), Arc::clone(&shared));
@@ -155,7 +163,11 @@ impl Shared {
 }
 
 fn key(object: &impl kube::ResourceExt) -> String {
-    format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
+    format!(
+        "{}/{}",
+        object.namespace().unwrap_or_default(),
+        object.name_any()
+    )
 }
 
 async fn follow(
@@ -181,18 +193,24 @@ async fn follow(
                 }
             }
             Ok(Some(watcher::Event::Delete(object))) => {
-                shared.saw(|seen| drop(seen.first.remove(&(kind, key(&object)))));
+                shared.saw(|seen| {
+                    seen.first.remove(&(kind, key(&object)));
+                });
             }
             Ok(Some(_)) => {}
             Ok(None) => return,
-            Err(error) => shared.saw(|seen| seen.problem = Some(format!("watching {kind}: {error}"))),
+            Err(error) => {
+                shared.saw(|seen| seen.problem = Some(format!("watching {kind}: {error}")))
+            }
         }
     }
 }
 
 async fn follow_models(client: Client, shared: Arc<Shared>) {
     let api: Api<ModelBooster> = Api::all(client);
-    let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+    let mut events = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .boxed();
     loop {
         match events.try_next().await {
             Ok(Some(watcher::Event::Apply(model) | watcher::Event::InitApply(model))) => {
@@ -202,18 +220,24 @@ async fn follow_models(client: Client, shared: Arc<Shared>) {
                     .any(|c| c.type_ == "Programmed" && c.status == "True");
                 shared.saw(|seen| {
                     if is_served {
-                        seen.programmed.entry(key(&model)).or_insert_with(Instant::now);
+                        seen.programmed
+                            .entry(key(&model))
+                            .or_insert_with(Instant::now);
                     } else {
                         seen.programmed.remove(&key(&model));
                     }
                 });
             }
             Ok(Some(watcher::Event::Delete(model))) => {
-                shared.saw(|seen| drop(seen.programmed.remove(&key(&model))));
+                shared.saw(|seen| {
+                    seen.programmed.remove(&key(&model));
+                });
             }
             Ok(Some(_)) => {}
             Ok(None) => return,
-            Err(error) => shared.saw(|seen| seen.problem = Some(format!("watching Models: {error}"))),
+            Err(error) => {
+                shared.saw(|seen| seen.problem = Some(format!("watching Models: {error}")))
+            }
         }
     }
 }
@@ -241,7 +265,8 @@ async fn write(client: &Client, kind: ChildKind, object: DynamicObject, shared: 
     match patched {
         Err(kube::Error::Api(status)) if status.code == 404 => {}
         Err(error) => {
-            shared.saw(|seen| seen.problem = Some(format!("writing the status of {kind}: {error}")));
+            shared
+                .saw(|seen| seen.problem = Some(format!("writing the status of {kind}: {error}")));
         }
         Ok(_) => {}
     }
