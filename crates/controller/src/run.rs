@@ -227,8 +227,9 @@ async fn work(
     cx.metrics.work.concurrency(concurrency);
     queue.open();
     take_in_order(cx, queue);
-    // So that what happens finds room at once.
-    let requests = requests.in_order(usize::from(concurrency - concurrency / 4));
+    // So that what happens finds room at once, also at the API server: each that is made sends several
+    // requests at a time, and of more of them each only takes longer.
+    let requests = requests.in_order(usize::from(concurrency / 4));
     let reconciles = applier(
         |model, cx| {
             let pass = pass(model, Instant::now(), cx);

@@ -17,8 +17,8 @@ use crate::ownership::{self, Digest};
 pub struct Child {
     /// Its kind.
     pub kind: ChildKind,
-    /// Its metadata: name, namespace, uid, resource version, generation, creation time, labels, owner
-    /// references and the one annotation that is read.
+    /// Its metadata: name, namespace, uid, resource version, generation, creation time, owner references, or
+    /// labels where it has none, and the one annotation that is read.
     pub metadata: ObjectMeta,
     /// The fields that we own.
     pub digest: Digest,
@@ -131,6 +131,11 @@ impl Child {
             written_at: ownership::written_at(object),
             detail: Detail::of(kind, object),
             metadata: ObjectMeta {
+                // They are looked at only where there is no owner, and there are very many objects.
+                labels: metadata
+                    .labels
+                    .clone()
+                    .filter(|_| metadata.owner_references.is_none()),
                 generation: metadata.generation,
                 creation_timestamp: metadata.creation_timestamp.clone(),
                 deletion_timestamp: metadata.deletion_timestamp.clone(),
