@@ -145,6 +145,7 @@ async fn publish(
             .unwrap_or_default();
         report.reachable = Some(prober.verdict(&object, targets));
     }
+    cx.publisher.settle(model, &mut report, Instant::now());
     let transitions = cx.publisher.publish(model, &report).await?;
     let reasons = report.verdicts().map(|verdict| verdict.reason).collect();
     cx.metrics.models.say(&object, reasons, Instant::now());

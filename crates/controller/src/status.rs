@@ -7,10 +7,11 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kthena_bridge_api::FIELD_MANAGER;
-use kthena_bridge_api::condition::ConditionType;
+use kthena_bridge_api::condition::{ConditionType, Reason};
 use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::report::{Report, Verdict};
 use kube::api::{Patch, PatchParams};
@@ -27,6 +28,10 @@ use crate::request::{answer, patch_of_version, patch_params};
 /// How many conditions of ours on one Model are remembered.
 const REMEMBERED: usize = 64;
 
+/// How long a Gateway may take to report on a change before a Model that is served says so: most do in less, and
+/// what waits for the condition would see it come and go with every edit.
+const SETTLING: Duration = Duration::from_millis(500);
+
 /// What we wrote on a Model.
 #[derive(Clone, Debug, Default)]
 struct Written {
@@ -36,6 +41,8 @@ struct Written {
     answer: ObjectMeta,
     /// Hashes of every condition that we wrote: Kthena may restore an old one, in its own name.
     told: HashSet<u64>,
+    /// Since when a Gateway has not reported on a change, while the Model says that it is served.
+    pending: Option<Instant>,
 }
 
 impl Written {
@@ -94,6 +101,36 @@ impl Publisher {
             client,
             metrics,
             written: Mutex::default(),
+        }
+    }
+
+    /// Lets a Model that is served say so while a Gateway has just begun to take a change.
+    pub(crate) fn settle(&self, model: &ModelBooster, report: &mut Report, now: Instant) {
+        let current = self.current(model);
+        let mut written = self.lock();
+        let object = ObjectRef::from_obj(model);
+        let served = current
+            .into_iter()
+            .find(|c| c.type_ == ConditionType::Programmed.as_str() && c.status == "True");
+        let served = served.filter(|_| report.programmed.reason == Reason::Pending);
+        let Some(served) = served else {
+            if let Some(written) = written.get_mut(&object) {
+                written.pending = None;
+            }
+            return;
+        };
+        let since = *written
+            .entry(object)
+            .or_default()
+            .pending
+            .get_or_insert(now);
+        let left = SETTLING.saturating_sub(now.duration_since(since));
+        if !left.is_zero() {
+            report.programmed = Verdict {
+                reason: Reason::Programmed,
+                message: served.message,
+            };
+            report.again_in = Some(left);
         }
     }
 
@@ -321,6 +358,48 @@ mod tests {
             observed_generation: None,
             last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
         }
+    }
+
+    #[tokio::test]
+    async fn a_change_that_is_taken_at_once_is_not_told() {
+        let client = Client::new(
+            tower::service_fn(async |_| Err::<http::Response<kube::client::Body>, _>("no request")),
+            "default",
+        );
+        let publisher = Publisher::new(client, Arc::default());
+        let mut model = ModelBooster::new("demo", Default::default());
+        let served = Condition {
+            type_: "Programmed".to_owned(),
+            ..condition("answers")
+        };
+        model.status.get_or_insert_default().conditions = vec![served];
+        let report = || Report {
+            accepted: Verdict {
+                reason: Reason::Accepted,
+                message: String::new(),
+            },
+            programmed: Verdict {
+                reason: Reason::Pending,
+                message: "not reported".to_owned(),
+            },
+            reachable: None,
+            again_in: None,
+        };
+        let begun = Instant::now();
+        let after = |milliseconds| {
+            let mut report = report();
+            let now = begun + Duration::from_millis(milliseconds);
+            publisher.settle(&model, &mut report, now);
+            (report.programmed.message, report.again_in)
+        };
+        let left = |ms| Some(Duration::from_millis(ms));
+        assert_eq!(after(0), ("answers".to_owned(), left(500)));
+        assert_eq!(after(100), ("answers".to_owned(), left(400)));
+        assert_eq!(after(500), ("not reported".to_owned(), None));
+        let mut taken = report();
+        taken.programmed.reason = Reason::Programmed;
+        publisher.settle(&model, &mut taken, begun);
+        assert_eq!(after(700), ("answers".to_owned(), left(500)), "another change");
     }
 
     #[test]

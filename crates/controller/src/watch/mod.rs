@@ -357,14 +357,14 @@ impl Watches {
                     let known = self.cx.models.state().into_iter().filter(|model| {
                         scope.is_empty() || model.metadata.namespace.as_deref() == Some(scope)
                     });
-                    for model in known {
-                        let object = ObjectRef::from_obj(&*model);
+                    let known: Vec<_> = known.collect();
+                    for model in &known {
                         // Before it is looked at: nothing would tell later that it is gone.
-                        if !listed.contains(&object) {
-                            store(Event::Delete((*model).clone()));
+                        if !listed.contains(&ObjectRef::from_obj(&**model)) {
+                            store(Event::Delete((**model).clone()));
                         }
-                        self.look_at([object]);
                     }
+                    self.look_at(known.iter().map(|model| ObjectRef::from_obj(&**model)));
                     self.listed(kind, scope);
                 }
             }

@@ -227,13 +227,9 @@ pub(crate) async fn rates(
                 tokio::spawn(async move { bodies.write(&client, &model).await })
             })
             .buffer_unordered(*concurrency)
-            .try_for_each(|written| {
-                if let Err(error) = &written {
-                    eprintln!("{error}");
-                }
-                future::ready(Ok(()))
-            });
-        written.await.map_err(|e| failed("writing", &e))?;
+            .map(|ended| ended.unwrap_or_else(|e| Err(failed("writing", &e))))
+            .try_for_each(|()| future::ready(Ok(())));
+        written.await?;
         let took = began.elapsed();
         rates.push((
             *concurrency,
