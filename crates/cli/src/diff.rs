@@ -280,10 +280,7 @@ fn compare(
     let of = |field: &Option<String>| field.clone().unwrap_or_default();
     let namespace = of(&model.metadata.namespace);
     let called = format!("ModelBooster {namespace}/{}", of(&model.metadata.name));
-    let mut surplus: Vec<&Arc<Child>> = owned
-        .iter()
-        .filter(|child| child.metadata.deletion_timestamp.is_none())
-        .collect();
+    let mut surplus: Vec<&Arc<Child>> = owned.iter().filter(|child| !child.ending).collect();
     match desired {
         Desired::AsItIs(why) => {
             told.notes.push(format!("{called}: {why}"));

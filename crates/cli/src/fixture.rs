@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Pod as WholePod;
 use kthena_bridge_api::FIELD_MANAGER;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::kthena::ModelBooster;
-use kthena_bridge_core::observe::Objects;
+use kthena_bridge_core::observe::{Objects, Pod};
 use kthena_bridge_core::{Config, Exposure, Topology, plan};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -47,11 +48,12 @@ pub(crate) fn seen() -> Seen {
             "modelserving.volcano.sh/role": "leader", "workload.serving.volcano.sh/model-name": "demo"})
     };
     let pod = |name: &str, ready: &str, port: u16| {
-        object(json!({
+        let pod: Arc<WholePod> = object(json!({
             "metadata": {"namespace": "a", "name": name, "labels": labels("demo-b")},
             "spec": {"containers": [{"name": "engine", "ports": [{"containerPort": port}]}]},
             "status": {"conditions": [{"type": "Ready", "status": ready}]},
-        }))
+        }));
+        Arc::new(Pod::from(Arc::unwrap_or_clone(pod)))
     };
     let gateway = object(json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",

@@ -92,8 +92,13 @@ pub(crate) async fn observe(
         tokio::join!(
             lists.of::<ModelBooster>(namespace),
             lists.of::<Gateway>(everywhere),
-            lists.list(&pod, namespace, LABEL_SERVING, same::<Pod>),
-            lists.list(&pod, namespace, LABEL_PICKER, same::<Pod>),
+            lists.list(
+                &pod,
+                namespace,
+                LABEL_SERVING,
+                <Pod as From<WholePod>>::from
+            ),
+            lists.list(&pod, namespace, LABEL_PICKER, <Pod as From<WholePod>>::from),
         )
     };
     let deciding = async {
@@ -195,10 +200,10 @@ impl Seen {
         if config.namespaces.is_empty() {
             return objects;
         }
-        let watched = |m: &ObjectMeta| m.namespace.as_deref().is_some_and(|n| config.watches(n));
+        let own = |gateway: &Gateway| gateway.metadata.namespace.clone().unwrap_or_default();
         objects.confined = true;
-        objects.gateways.retain(|o| watched(&o.metadata));
-        objects.routes.retain(|o| watched(&o.metadata));
+        objects.gateways.retain(|o| config.watches(&own(o)));
+        objects.routes.retain(|o| config.watches(o.namespace()));
         objects.gateway_classes.clear();
         objects.namespaces.clear();
         objects
@@ -224,10 +229,8 @@ impl<'a> PodIndex<'a> {
     pub(crate) fn new(objects: &'a Objects) -> Self {
         let mut by_serving: HashMap<_, Vec<&Pod>> = HashMap::new();
         for pod in &objects.pods {
-            let labels = pod.metadata.labels.as_ref();
-            let serving = labels.and_then(|l| l.get(LABEL_SERVING));
-            if let (Some(namespace), Some(serving)) = (&pod.metadata.namespace, serving) {
-                let key = (namespace.as_str(), serving.as_str());
+            if let Some(serving) = pod.label(LABEL_SERVING) {
+                let key = (&*pod.metadata.namespace, serving);
                 by_serving.entry(key).or_default().push(pod);
             }
         }
@@ -244,7 +247,7 @@ impl<'a> PodIndex<'a> {
             let candidates = candidates.into_iter().flatten().copied();
             return candidates.filter(|pod| pod.has(labels)).collect();
         }
-        let here = |pod: &&Pod| pod.metadata.namespace.as_deref() == Some(namespace);
+        let here = |pod: &&Pod| *pod.metadata.namespace == *namespace;
         let all = self.all.iter().map(|pod| &**pod);
         all.filter(here).filter(|pod| pod.has(labels)).collect()
     }
@@ -402,7 +405,7 @@ impl Lists<'_> {
             .values()
             .filter_map(|child| match &child.detail {
                 Detail::Pool { selector, .. } if !selector.contains_key(LABEL_SERVING) => {
-                    child.metadata.namespace.clone()
+                    Some(child.namespace().to_owned())
                 }
                 _ => None,
             });
@@ -413,14 +416,19 @@ impl Lists<'_> {
         });
         let namespaces: BTreeSet<String> = pools.chain(models).collect();
         let resource = pods();
-        let lists = namespaces
-            .iter()
-            .map(|namespace| self.list(&resource, Some(namespace), "", same::<Pod>));
+        let lists = namespaces.iter().map(|namespace| {
+            self.list(
+                &resource,
+                Some(namespace),
+                "",
+                <Pod as From<WholePod>>::from,
+            )
+        });
         for (namespace, found) in namespaces.iter().zip(join_all(lists).await) {
             let found = found?;
             if found.missing.is_none() {
                 let pods = &mut seen.objects.pods;
-                pods.retain(|pod| pod.metadata.namespace.as_ref() != Some(namespace));
+                pods.retain(|pod| *pod.metadata.namespace != **namespace);
                 pods.extend(shared(found.items));
             }
         }

@@ -399,7 +399,7 @@ impl Tree<'_> {
     }
 
     fn pod(&self, pod: &Pod, port: Option<u16>) -> Node {
-        let mut node = self.node("Pod", pod.metadata.name.as_deref().unwrap_or_default());
+        let mut node = self.node("Pod", &pod.metadata.name);
         let status = if pod.ready { "True" } else { "False" };
         node.conditions = vec![Said {
             r#type: "Ready".to_owned(),
@@ -624,7 +624,7 @@ mod tests {
         children.remove(&key(ChildKind::DestinationRule, "demo-epp"));
         let service = children.get_mut(&key(ChildKind::Service, "demo-epp"));
         let service = Arc::make_mut(service.unwrap());
-        service.metadata.owner_references.as_mut().unwrap()[0].uid = "another".to_owned();
+        service.metadata.owners[0].uid = "another".into();
         seen.objects.missing.push(ChildKind::DestinationRule);
         seen.objects
             .children

@@ -108,7 +108,7 @@ impl Writer {
     pub(crate) async fn remove(&self, owner: &str, plan: Option<&Plan>) -> Applied {
         let wanted = |child: &Child| plan.is_some_and(|plan| plan.keeps(child));
         let mut surplus = self.caches.children_of(owner);
-        surplus.retain(|child| child.metadata.deletion_timestamp.is_none() && !wanted(child));
+        surplus.retain(|child| !child.ending && !wanted(child));
         let (routes, others): (Vec<_>, Vec<_>) = surplus
             .into_iter()
             .partition(|child| child.kind == ChildKind::HTTPRoute);
@@ -143,7 +143,7 @@ impl Writer {
     async fn write(&self, desired: &Desired, topology: &Topology) -> Result<(), Error> {
         let (kind, owner) = (desired.kind, &topology.owner);
         let write = |to| Written {
-            owner: owner.uid.clone(),
+            owner: owner.uid.to_string(),
             kind,
             name: desired.name.clone(),
             to,
@@ -246,7 +246,12 @@ impl Writer {
     /// Applies over the version that was compared. Once, as a rule; more only after the create, or where
     /// another manager added to what is ours alone.
     async fn apply(&self, desired: &Desired, live: &Child) -> Result<(), Error> {
-        let mut version = live.metadata.resource_version.clone().unwrap_or_default();
+        let mut version = live
+            .metadata
+            .resource_version
+            .as_deref()
+            .unwrap_or_default()
+            .to_owned();
         // Otherwise what is no longer wanted stays beside what is new until it is removed: an endpoint picker
         // starts with half of two configurations, and a pool looks for the labels of both.
         if let Some(entry) = live.created_entry {
@@ -344,8 +349,12 @@ impl Writer {
     async fn delete(&self, child: &Child) -> Result<(), Error> {
         let params = DeleteParams {
             preconditions: Some(Preconditions {
-                uid: child.metadata.uid.clone(),
-                resource_version: child.metadata.resource_version.clone(),
+                uid: child.metadata.uid.as_deref().map(str::to_owned),
+                resource_version: child
+                    .metadata
+                    .resource_version
+                    .as_deref()
+                    .map(str::to_owned),
             }),
             ..DeleteParams::background()
         };
@@ -357,7 +366,7 @@ impl Writer {
             Ok(_) => {
                 for owner in child.owners() {
                     self.contention.removed(&Written {
-                        owner: owner.uid.clone(),
+                        owner: owner.uid.to_string(),
                         kind: child.kind,
                         name: child.name().to_owned(),
                         to: None,

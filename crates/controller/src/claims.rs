@@ -48,7 +48,7 @@ impl Claims {
             .into_iter()
             .collect();
         // Before anything is looked at, so that no change is missed between.
-        self.contenders.set(model, topics.clone());
+        self.contenders.set(model, &topics);
         let taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
         let checked = claims::check(&wanted, live, &*self.caches);
         let change = match &checked {
@@ -58,9 +58,9 @@ impl Claims {
         drop(taking);
         if let Err(conflict) = &checked {
             topics.insert(conflict.held.clone());
-            self.contenders.set(model, topics);
+            self.contenders.set(model, &topics);
         }
-        self.changed(change.as_ref());
+        self.tell(change.as_ref(), Some(model));
         checked
     }
 
@@ -73,11 +73,16 @@ impl Claims {
 
     /// Has those looked at whom a change of a route concerns.
     pub(crate) fn changed(&self, change: Option<&Change<Route>>) {
+        self.tell(change, None);
+    }
+
+    fn tell(&self, change: Option<&Change<Route>>, by: Option<&Model>) {
         let routes = change.iter().flat_map(|change| change.both());
         let changed: HashSet<Claim> = routes
             .flat_map(|route| claims::of(route, &*self.caches))
             .collect();
-        for model in changed.iter().flat_map(|claim| self.contenders.of(claim)) {
+        let concerned = changed.iter().flat_map(|claim| self.contenders.of(claim));
+        for model in concerned.filter(|model| Some(model) != by) {
             self.queue.look_at(model);
         }
     }

@@ -54,7 +54,7 @@ pub(crate) fn decide(model: &ModelBooster, cx: &Context) -> Decision {
     if topics.iter().any(|t| matches!(t, Topic::Endpoints(..))) {
         cx.look_at_endpoints();
     }
-    cx.interests.set(&object, topics);
+    cx.interests.set(&object, &topics);
     let exposure = match asked {
         Ok(exposure) => exposure,
         Err(invalid) => return Decision::Invalid(invalid),

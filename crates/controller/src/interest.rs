@@ -2,8 +2,9 @@
 //! with a pod selector of its own.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Something that Models look at.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,16 +21,18 @@ pub(crate) enum Topic {
     Namespace(String),
 }
 
-/// Who looks at what.
+/// Who looks at what. Of a topic only its hash is kept, since there are several for each Model: should two have
+/// the same, a Model is looked at once too often.
 #[derive(Debug)]
 pub(crate) struct Interests<M, T = Topic> {
-    state: Mutex<State<M, T>>,
+    state: Mutex<State<M>>,
+    topic: PhantomData<fn(T)>,
 }
 
 #[derive(Debug)]
-struct State<M, T> {
-    topics: HashMap<M, HashSet<T>>,
-    models: HashMap<T, HashSet<M>>,
+struct State<M> {
+    topics: HashMap<Arc<M>, Box<[u64]>>,
+    models: HashMap<u64, HashSet<Arc<M>>>,
 }
 
 impl<M, T> Default for Interests<M, T> {
@@ -39,18 +42,21 @@ impl<M, T> Default for Interests<M, T> {
                 topics: HashMap::new(),
                 models: HashMap::new(),
             }),
+            topic: PhantomData,
         }
     }
 }
 
-impl<M: Clone + Eq + Hash, T: Clone + Eq + Hash> Interests<M, T> {
+impl<M: Clone + Eq + Hash, T: Hash> Interests<M, T> {
     /// Forgets a Model.
     pub(crate) fn forget(&self, model: &M) {
-        self.set(model, HashSet::new());
+        self.set(model, &HashSet::new());
     }
 
     /// Says what a Model looks at from now on.
-    pub(crate) fn set(&self, model: &M, topics: HashSet<T>) {
+    pub(crate) fn set(&self, model: &M, topics: &HashSet<T>) {
+        let mut topics: Box<[u64]> = topics.iter().map(hash).collect();
+        topics.sort_unstable();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.topics.get(model).is_some_and(|old| *old == topics) {
             return;
@@ -66,27 +72,26 @@ impl<M: Clone + Eq + Hash, T: Clone + Eq + Hash> Interests<M, T> {
         if topics.is_empty() {
             return;
         }
+        let model = Arc::new(model.clone());
         for topic in &topics {
-            state
-                .models
-                .entry(topic.clone())
-                .or_default()
-                .insert(model.clone());
+            let models = state.models.entry(*topic).or_default();
+            models.insert(Arc::clone(&model));
         }
-        state.topics.insert(model.clone(), topics);
+        state.topics.insert(model, topics);
     }
 
     /// The Models that look at this.
     pub(crate) fn of(&self, topic: &T) -> Vec<M> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state
-            .models
-            .get(topic)
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect()
+        let models = state.models.get(&hash(topic)).into_iter().flatten();
+        models.map(|model| M::clone(model)).collect()
     }
+}
+
+fn hash(topic: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    topic.hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]
@@ -100,11 +105,11 @@ mod tests {
     #[test]
     fn a_change_reaches_those_who_look_at_it_and_nobody_else() {
         let interests = Interests::default();
-        interests.set(&1, HashSet::from([gateway("a"), gateway("b")]));
-        interests.set(&2, HashSet::from([gateway("b")]));
+        interests.set(&1, &HashSet::from([gateway("a"), gateway("b")]));
+        interests.set(&2, &HashSet::from([gateway("b")]));
         assert_eq!(interests.of(&gateway("a")), [1]);
         assert_eq!(interests.of(&gateway("b")).len(), 2);
-        interests.set(&1, HashSet::from([gateway("a")]));
+        interests.set(&1, &HashSet::from([gateway("a")]));
         assert_eq!(interests.of(&gateway("b")), [2]);
         interests.forget(&2);
         assert!(interests.of(&gateway("b")).is_empty());

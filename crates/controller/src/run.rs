@@ -30,7 +30,7 @@ use crate::event::Events;
 use crate::health;
 use crate::leader::{Elector, LeaderElection, Leadership};
 use crate::metrics::{Metrics, Pass};
-use crate::queue::{Queue, Requests};
+use crate::queue::Queue;
 use crate::reconcile::{Next, reconcile};
 use crate::watch::Watches;
 
@@ -120,7 +120,7 @@ pub async fn run(
         })?;
     let (models, writer) = reflector::store::<ModelBooster>();
     let (events, publish_events) = Events::new(client.clone());
-    let (queue, requests) = Queue::new(Arc::clone(&metrics));
+    let queue = Queue::new(Arc::clone(&metrics));
     let cx = Arc::new(Context::new(
         &client,
         options.configuration,
@@ -140,14 +140,7 @@ pub async fn run(
         }
         let not_installed = watches.missing().join(",");
         tracing::info!(took = ?started.elapsed(), %not_installed, "everything is known");
-        let work = work(
-            &cx,
-            &queue,
-            models,
-            requests,
-            options.concurrency,
-            stop.clone(),
-        );
+        let work = work(&cx, &queue, models, options.concurrency, stop.clone());
         let Some(elector) = &elector else {
             work.await;
             return Ok(());
@@ -218,18 +211,14 @@ async fn work(
     cx: &Arc<Context>,
     queue: &Queue,
     models: Store<ModelBooster>,
-    requests: Requests,
     concurrency: u16,
     stop: impl Future<Output = ()>,
 ) {
     tracing::info!("reconciling");
     cx.metrics.leads();
     cx.metrics.work.concurrency(concurrency);
-    queue.open();
     take_in_order(cx, queue);
-    // So that what happens finds room at once, also at the API server: each that is made sends several
-    // requests at a time, and of more of them each only takes longer.
-    let requests = requests.in_order(usize::from(concurrency / 4));
+    let requests = queue.in_order(usize::from(concurrency));
     let reconciles = applier(
         |model, cx| {
             let pass = pass(model, Instant::now(), cx);
@@ -252,7 +241,7 @@ async fn work(
         .await;
 }
 
-/// Has every Model looked at. Of Models that want the same and have no route yet, the oldest goes first,
+/// Begins with every Model. Of Models that want the same and have no route yet, the oldest goes first,
 /// whichever is reconciled first.
 fn take_in_order(cx: &Context, queue: &Queue) {
     let mut models = cx.models.state();
@@ -264,8 +253,10 @@ fn take_in_order(cx: &Context, queue: &Queue) {
     for model in &models {
         decide(model, cx);
     }
+    // Not before: each that takes its requests has those looked at that want them, too.
+    queue.open();
     let all = models.iter().map(|model| ObjectRef::from_obj(&**model));
-    queue.look_at_later(all.collect());
+    queue.look_at_later(all);
 }
 
 /// A pass over a Model, and when the next one is.

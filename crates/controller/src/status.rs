@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kthena_bridge_api::FIELD_MANAGER;
 use kthena_bridge_api::condition::{ConditionType, Reason};
 use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_core::observe::Metadata;
 use kthena_bridge_core::report::{Report, Verdict};
 use kube::api::{Patch, PatchParams};
 use kube::core::ObjectMeta;
@@ -22,7 +23,7 @@ use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::observe::is_older;
+use crate::observe::Identity;
 use crate::request::{answer, patch_of_version, patch_params};
 
 /// How many conditions of ours on one Model are remembered.
@@ -37,8 +38,8 @@ const SETTLING: Duration = Duration::from_millis(500);
 struct Written {
     /// Our conditions after our last write.
     conditions: Vec<Condition>,
-    /// Of the answer to it, what tells whether another version is older.
-    answer: ObjectMeta,
+    /// The metadata of the answer to it: uid and resource version.
+    answer: Metadata,
     /// Hashes of every condition that we wrote: Kthena may restore an old one, in its own name.
     told: HashSet<u64>,
     /// Since when a Gateway has not reported on a change, while the Model says that it is served.
@@ -51,17 +52,21 @@ impl Written {
         self.told.contains(&fingerprint(condition))
     }
 
+    /// Whether the watch has not brought our last write to this Model yet.
+    fn is_ahead_of(&self, model: &ModelBooster) -> bool {
+        Identity::from(&model.metadata).is_older(Identity::from(&self.answer))
+    }
+
     fn take(&mut self, conditions: Vec<Condition>, answer: ObjectMeta) {
         if self.told.len() > REMEMBERED {
             self.told.clear();
         }
         self.told.extend(conditions.iter().map(fingerprint));
         self.conditions = conditions;
-        // There is one for each Model.
-        self.answer = ObjectMeta {
-            uid: answer.uid,
-            resource_version: answer.resource_version,
-            ..ObjectMeta::default()
+        self.answer = Metadata {
+            uid: answer.uid.map(Into::into),
+            resource_version: answer.resource_version.map(Into::into),
+            ..Metadata::default()
         };
     }
 }
@@ -187,10 +192,7 @@ impl Publisher {
     /// Takes our conditions off.
     pub(crate) async fn withdraw(&self, model: &ModelBooster) -> Result<(), Error> {
         let known = self.lock().get(&ObjectRef::from_obj(model)).cloned();
-        if known
-            .as_ref()
-            .is_some_and(|known| is_older(&model.metadata, &known.answer))
-        {
+        if known.as_ref().is_some_and(|known| known.is_ahead_of(model)) {
             // The watch has not brought our last write yet; it will come.
             return Ok(());
         }
@@ -250,7 +252,7 @@ impl Publisher {
     /// Our conditions as they are: those of the last write while the watch has not brought it.
     fn current(&self, model: &ModelBooster) -> Vec<Condition> {
         match self.lock().get(&ObjectRef::from_obj(model)) {
-            Some(last) if is_older(&model.metadata, &last.answer) => last.conditions.clone(),
+            Some(last) if last.is_ahead_of(model) => last.conditions.clone(),
             _ => model
                 .status
                 .as_ref()
@@ -262,13 +264,11 @@ impl Publisher {
     /// The version that is looked at: that of the last write while the watch has not brought it.
     fn version(&self, model: &ModelBooster) -> Option<String> {
         let last = self.lock();
-        let last = last
-            .get(&ObjectRef::from_obj(model))
-            .map(|last| &last.answer);
-        let newest = last
-            .filter(|last| is_older(&model.metadata, last))
-            .unwrap_or(&model.metadata);
-        newest.resource_version.clone()
+        let last = last.get(&ObjectRef::from_obj(model));
+        match last.filter(|last| last.is_ahead_of(model)) {
+            Some(last) => last.answer.resource_version.as_deref().map(str::to_owned),
+            None => model.metadata.resource_version.clone(),
+        }
     }
 
     fn api(&self, model: &ModelBooster) -> Api<ModelBooster> {
@@ -399,7 +399,11 @@ mod tests {
         let mut taken = report();
         taken.programmed.reason = Reason::Programmed;
         publisher.settle(&model, &mut taken, begun);
-        assert_eq!(after(700), ("answers".to_owned(), left(500)), "another change");
+        assert_eq!(
+            after(700),
+            ("answers".to_owned(), left(500)),
+            "another change"
+        );
     }
 
     #[test]

@@ -80,7 +80,7 @@ pub fn route(
 ) -> (Route, Option<Arc<Route>>) {
     let mut wanted = plan::route(exposure, topology, config);
     let created = &model.metadata.creation_timestamp;
-    wanted.metadata.creation_timestamp.clone_from(created);
+    wanted.metadata.created = created.as_ref().map(|time| time.0);
     (wanted, topology.owner.route(cluster))
 }
 

@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Pod as WholePod;
 use kthena_bridge_api::annotation as key;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::condition::ConditionType;
@@ -303,7 +304,10 @@ fn cluster(objects: &[Value]) -> (Option<ModelBooster>, Objects) {
     let cluster = Objects {
         servings: all(modelserving),
         servers: all(server),
-        pods: all::<Pod>(pod),
+        pods: read(pod)
+            .map(|pod: WholePod| Arc::new(Pod::from(pod)))
+            .into_iter()
+            .collect(),
         gateways: all(gateway),
         gateway_classes: all(class),
         endpoint_slices: slice.into_iter().collect(),

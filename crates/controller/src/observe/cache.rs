@@ -9,17 +9,64 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+use kthena_bridge_core::observe::Metadata;
 use kube::core::ObjectMeta;
 use kube::runtime::watcher::Event;
 
 /// What can be cached.
 pub(crate) trait Cached {
-    /// Its metadata.
-    fn metadata(&self) -> &ObjectMeta;
+    /// Which version of which object it is.
+    fn identity(&self) -> Identity<'_>;
+    /// The kinds and names of its owners.
+    fn owners(&self) -> impl Iterator<Item = (&str, &str)>;
     /// The keys under which it is found beside its name.
     fn index(&self) -> Vec<String>;
     /// Whether it differs in more than its resource version.
     fn differs(&self, other: &Self) -> bool;
+}
+
+/// Which version of which object something is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) uid: Option<&'a str>,
+    pub(crate) version: Option<&'a str>,
+}
+
+impl<'a> From<&'a ObjectMeta> for Identity<'a> {
+    fn from(metadata: &'a ObjectMeta) -> Self {
+        Self {
+            namespace: metadata.namespace.as_deref().unwrap_or_default(),
+            name: metadata.name.as_deref().unwrap_or_default(),
+            uid: metadata.uid.as_deref(),
+            version: metadata.resource_version.as_deref(),
+        }
+    }
+}
+
+impl<'a> From<&'a Metadata> for Identity<'a> {
+    fn from(metadata: &'a Metadata) -> Self {
+        Self {
+            namespace: &metadata.namespace,
+            name: &metadata.name,
+            uid: metadata.uid.as_deref(),
+            version: metadata.resource_version.as_deref(),
+        }
+    }
+}
+
+impl Identity<'_> {
+    fn key(self) -> Key {
+        Arc::new((self.namespace.to_owned(), self.name.to_owned()))
+    }
+
+    /// Whether this is an older version of the object than `other`. Resource versions of one object can be
+    /// compared as numbers. <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>
+    pub(crate) fn is_older(self, other: Self) -> bool {
+        let number = |one: Self| one.version.and_then(|v| v.parse::<u64>().ok());
+        self.uid == other.uid && number(self).zip(number(other)).is_some_and(|(a, b)| a < b)
+    }
 }
 
 /// An object before and after.
@@ -38,8 +85,8 @@ impl<K> Change<K> {
     }
 }
 
-/// Namespace and name.
-type Key = (String, String);
+/// Namespace and name. There are very many, and each is kept more than once.
+type Key = Arc<(String, String)>;
 
 /// Where a watch looks: in the namespace of this name, or everywhere when it is empty.
 pub(crate) type Scope = String;
@@ -55,7 +102,8 @@ pub(crate) struct Cache<K> {
 #[derive(Debug)]
 struct State<K> {
     objects: HashMap<Key, Arc<K>>,
-    index: HashMap<String, BTreeSet<Key>>,
+    /// Under which keys which objects are found: one set for all, since a set for each would be most of the cache.
+    index: BTreeSet<(String, Key)>,
     /// What the lists that are under way have brought so far.
     listed: HashMap<Scope, HashMap<Key, Arc<K>>>,
     /// The scopes that were not listed yet.
@@ -69,24 +117,6 @@ struct State<K> {
 /// Longer than the answer to a write can be on its way.
 const ON_ITS_WAY: Duration = Duration::from_secs(30);
 
-fn key_of(metadata: &ObjectMeta) -> Key {
-    (
-        metadata.namespace.clone().unwrap_or_default(),
-        metadata.name.clone().unwrap_or_default(),
-    )
-}
-
-/// Whether `a` is an older version of the object than `b`. Resource versions of one object can be compared
-/// as numbers. <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>
-pub(crate) fn is_older(a: &ObjectMeta, b: &ObjectMeta) -> bool {
-    let number = |m: &ObjectMeta| {
-        m.resource_version
-            .as_ref()
-            .and_then(|v| v.parse::<u64>().ok())
-    };
-    a.uid == b.uid && number(a).zip(number(b)).is_some_and(|(a, b)| a < b)
-}
-
 impl<K: Cached> Cache<K> {
     /// A cache of what watches of these scopes say.
     pub(crate) fn of(scopes: &[Scope]) -> Self {
@@ -94,7 +124,7 @@ impl<K: Cached> Cache<K> {
             scopes: scopes.to_vec(),
             state: RwLock::new(State {
                 objects: HashMap::new(),
-                index: HashMap::new(),
+                index: BTreeSet::new(),
                 listed: HashMap::new(),
                 unlisted: scopes.iter().cloned().collect(),
                 ended: HashSet::new(),
@@ -116,8 +146,11 @@ impl<K: Cached> Cache<K> {
     /// The objects under an index key.
     pub(crate) fn indexed(&self, key: &str) -> Vec<Arc<K>> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let keys = state.index.get(key).into_iter().flatten();
-        keys.filter_map(|key| state.objects.get(key).cloned())
+        let first = (key.to_owned(), Key::default());
+        let found = state.index.range(first..);
+        found
+            .take_while(|(index, _)| index == key)
+            .filter_map(|(_, key)| state.objects.get(key).cloned())
             .collect()
     }
 
@@ -141,7 +174,7 @@ impl<K: Cached> Cache<K> {
                 Vec::new()
             }
             Event::InitApply(object) => {
-                let key = key_of(object.metadata());
+                let key = object.identity().key();
                 let listed = state.listed.entry(scope.to_owned()).or_default();
                 listed.insert(key, Arc::new(object));
                 Vec::new()
@@ -167,11 +200,9 @@ impl<K: Cached> Cache<K> {
             }
             Event::Apply(object) => state.put(Arc::new(object)).into_iter().collect(),
             Event::Delete(object) => {
-                state.ended(object.metadata());
-                state
-                    .remove(&key_of(object.metadata()))
-                    .into_iter()
-                    .collect()
+                let identity = object.identity();
+                state.ended(identity);
+                state.remove(&identity.key()).into_iter().collect()
             }
         }
     }
@@ -180,7 +211,7 @@ impl<K: Cached> Cache<K> {
     /// of the object before, and nothing would come after that.
     pub(crate) fn written(&self, object: K) -> Option<Change<K>> {
         let mut state = self.write();
-        let uid = object.metadata().uid.as_ref();
+        let uid = object.identity().uid;
         if uid.is_some_and(|uid| state.ended.contains(uid)) {
             return None;
         }
@@ -189,7 +220,8 @@ impl<K: Cached> Cache<K> {
 
     /// Takes that we deleted an object, or found it gone, and tells what that changes.
     pub(crate) fn gone(&self, namespace: &str, name: &str) -> Option<Change<K>> {
-        self.write().bury(&(namespace.to_owned(), name.to_owned()))
+        let key = Arc::new((namespace.to_owned(), name.to_owned()));
+        self.write().bury(&key)
     }
 
     /// Forgets everything: the kind is no longer served.
@@ -209,9 +241,9 @@ impl<K: Cached> Cache<K> {
 
 impl<K: Cached> State<K> {
     fn put(&mut self, object: Arc<K>) -> Option<Change<K>> {
-        let key = key_of(object.metadata());
+        let key = object.identity().key();
         if let Some(old) = self.objects.get(&key) {
-            if is_older(object.metadata(), old.metadata()) {
+            if object.identity().is_older(old.identity()) {
                 return None;
             }
             if !object.differs(old) {
@@ -221,7 +253,7 @@ impl<K: Cached> State<K> {
         }
         let old = self.remove(&key).and_then(|change| change.old);
         for index in object.index() {
-            self.index.entry(index).or_default().insert(key.clone());
+            self.index.insert((index, Arc::clone(&key)));
         }
         self.objects.insert(key, Arc::clone(&object));
         Some(Change {
@@ -234,33 +266,28 @@ impl<K: Cached> State<K> {
     fn bury(&mut self, key: &Key) -> Option<Change<K>> {
         let change = self.remove(key)?;
         if let Some(old) = &change.old {
-            self.ended(old.metadata());
+            self.ended(old.identity());
         }
         Some(change)
     }
 
-    fn ended(&mut self, metadata: &ObjectMeta) {
+    fn ended(&mut self, identity: Identity<'_>) {
         let now = Instant::now();
         let is_old = |end: &mut (Instant, String)| now.duration_since(end.0) > ON_ITS_WAY;
         while let Some((_, uid)) = self.ends.pop_front_if(is_old) {
             self.ended.remove(&uid);
         }
-        if let Some(uid) = &metadata.uid
-            && self.ended.insert(uid.clone())
+        if let Some(uid) = identity.uid
+            && self.ended.insert(uid.to_owned())
         {
-            self.ends.push_back((now, uid.clone()));
+            self.ends.push_back((now, uid.to_owned()));
         }
     }
 
     fn remove(&mut self, key: &Key) -> Option<Change<K>> {
         let old = self.objects.remove(key)?;
         for index in old.index() {
-            if let Some(keys) = self.index.get_mut(&index) {
-                keys.remove(key);
-                if keys.is_empty() {
-                    self.index.remove(&index);
-                }
-            }
+            self.index.remove(&(index, Arc::clone(key)));
         }
         Some(Change {
             old: Some(old),
@@ -277,8 +304,11 @@ mod tests {
     struct Object(ObjectMeta);
 
     impl Cached for Object {
-        fn metadata(&self) -> &ObjectMeta {
-            &self.0
+        fn identity(&self) -> Identity<'_> {
+            (&self.0).into()
+        }
+        fn owners(&self) -> impl Iterator<Item = (&str, &str)> {
+            std::iter::empty()
         }
         fn index(&self) -> Vec<String> {
             Vec::new()

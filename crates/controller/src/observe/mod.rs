@@ -9,12 +9,13 @@ use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
 use kthena_bridge_api::kthena::{LABEL_SERVING, ModelServer, ModelServing};
 use kthena_bridge_core::Config;
-use kthena_bridge_core::observe::{Child, Cluster, EndpointSlice, Pod, Route, RouteKey, reduced};
+use kthena_bridge_core::observe::{
+    Child, Cluster, EndpointSlice, Metadata, Pod, Route, RouteKey, reduced,
+};
 use kthena_bridge_core::provider::Provider;
 use kube::core::ObjectMeta;
 
-pub(crate) use cache::is_older;
-pub(crate) use cache::{Cache, Cached, Change, Scope};
+pub(crate) use cache::{Cache, Cached, Change, Identity, Scope};
 
 /// A CRD, as far as it is looked at.
 #[derive(Clone, Debug, PartialEq)]
@@ -194,11 +195,24 @@ fn service_key(namespace: &str, service: &str) -> String {
     format!("{namespace}/{service}")
 }
 
+fn referred(metadata: &ObjectMeta) -> impl Iterator<Item = (&str, &str)> {
+    let owners = metadata.owner_references.iter().flatten();
+    owners.map(|owner| (owner.kind.as_str(), owner.name.as_str()))
+}
+
+fn kept(metadata: &Metadata) -> impl Iterator<Item = (&str, &str)> {
+    let owners = metadata.owners.iter();
+    owners.map(|owner| (&*owner.kind, &*owner.name))
+}
+
 macro_rules! cached {
-    ($kind:ty, $object:ident => $index:expr) => {
+    ($kind:ty, $owners:path, $object:ident => $index:expr) => {
         impl Cached for $kind {
-            fn metadata(&self) -> &ObjectMeta {
-                &self.metadata
+            fn identity(&self) -> Identity<'_> {
+                (&self.metadata).into()
+            }
+            fn owners(&self) -> impl Iterator<Item = (&str, &str)> {
+                $owners(&self.metadata)
             }
             fn index(&self) -> Vec<String> {
                 let $object = self;
@@ -216,18 +230,17 @@ macro_rules! cached {
     };
 }
 
-cached!(ModelServing, _o => Vec::new());
-cached!(ModelServer, _o => Vec::new());
-cached!(EndpointSlice, o => vec![service_key(o.metadata.namespace.as_deref().unwrap_or_default(), o.service())]);
-cached!(Crd, _o => Vec::new());
-cached!(Namespace, _o => Vec::new());
-cached!(Route, o => o.keys().iter().map(|key| key.as_str().to_owned()).collect());
-cached!(GatewayClass, _o => Vec::new());
-cached!(Gateway, o => o.metadata.namespace.iter().cloned().collect());
-cached!(Child, o => o.owners().iter().map(|owner| owner.uid.clone()).collect());
-cached!(Pod, o => {
-    let namespace = o.metadata.namespace.clone().unwrap_or_default();
-    let serving = o.metadata.labels.as_ref().and_then(|l| l.get(LABEL_SERVING));
-    let by_serving = serving.map(|serving| serving_key(&namespace, serving));
+cached!(ModelServing, referred, _o => Vec::new());
+cached!(ModelServer, referred, _o => Vec::new());
+cached!(EndpointSlice, referred, o => vec![service_key(o.metadata.namespace.as_deref().unwrap_or_default(), o.service())]);
+cached!(Crd, referred, _o => Vec::new());
+cached!(Namespace, referred, _o => Vec::new());
+cached!(Route, kept, o => o.keys().iter().map(|key| key.as_str().to_owned()).collect());
+cached!(GatewayClass, referred, _o => Vec::new());
+cached!(Gateway, referred, o => o.metadata.namespace.iter().cloned().collect());
+cached!(Child, kept, o => o.owners().iter().map(|owner| owner.uid.to_string()).collect());
+cached!(Pod, kept, o => {
+    let namespace = o.metadata.namespace.to_string();
+    let by_serving = o.label(LABEL_SERVING).map(|serving| serving_key(&namespace, serving));
     by_serving.into_iter().chain([namespace]).collect()
 });

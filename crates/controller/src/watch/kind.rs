@@ -78,8 +78,3 @@ impl Kind {
         matches!(self, Self::GatewayClass | Self::Namespace)
     }
 }
-
-/// Pods, as a client addresses them.
-pub(super) fn pods() -> ApiResource {
-    ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&())
-}

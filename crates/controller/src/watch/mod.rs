@@ -16,21 +16,23 @@ use std::time::Duration;
 
 use backon::ExponentialBuilder;
 use futures::{StreamExt, stream};
-use k8s_openapi::api::core::v1::Namespace as NamespaceObject;
+use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Pod as PodObject};
 use k8s_openapi::api::discovery::v1::EndpointSlice as EndpointSliceObject;
-use kthena_bridge_api::FIELD_MANAGER;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, MANAGED_BY};
 use kthena_bridge_api::gateway::GatewayClass;
 use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_api::{DOMAIN, FIELD_MANAGER};
 use kthena_bridge_core::observe::{Child, EndpointSlice, Pod, Route, reduced};
 use kube::api::{DynamicObject, PartialObjectMeta};
-use kube::core::{ApiResource, DynamicResourceScope, NamespaceResourceScope, ObjectMeta};
+use kube::core::{ApiResource, NamespaceResourceScope, ObjectMeta};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event, ExponentialBackoff};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
 use tokio::task::JoinHandle;
 
 use crate::context::Context;
@@ -41,6 +43,10 @@ use crate::request::to_value;
 pub(crate) use kind::Kind;
 use pulse::Pulses;
 pub(crate) use pulse::Vital;
+
+/// How many objects a list brings at a time. kube's own 500 of every kind at once would be more than all that is
+/// kept of a thousand Models.
+const PAGE: u32 = 100;
 
 /// All watches.
 pub(crate) struct Watches {
@@ -266,9 +272,9 @@ impl Watches {
                     .await;
             }
             Kind::Pod => {
-                let apis = self.dynamic::<Pod>(kind, &kind::pods());
                 let models = |c: &_| trigger::by_pod(c, caches, interests);
-                self.cached(kind, apis, "", &caches.pods, |pod| pod, models)
+                let reduce = |o: PodObject| Pod::from(o);
+                self.cached(kind, self.apis(kind), "", &caches.pods, reduce, models)
                     .await;
             }
             Kind::EndpointSlice => {
@@ -280,7 +286,7 @@ impl Watches {
             }
             Kind::Child(ChildKind::HTTPRoute) => self.routes(kind).await,
             Kind::Child(child) => {
-                let apis = self.dynamic::<DynamicObject>(kind, &child.api_resource());
+                let apis = self.dynamic(kind, &child.api_resource());
                 let ours = format!("{LABEL_MANAGED_BY}={MANAGED_BY}");
                 let reduce = |object| Child::reduce(child, &to_value(object));
                 let owner = |c: &_| self.of_child(c);
@@ -293,7 +299,7 @@ impl Watches {
     /// Every HTTPRoute, not only ours: they compete for requests.
     async fn routes(&self, kind: Kind) {
         let child = ChildKind::HTTPRoute;
-        let apis = self.dynamic::<DynamicObject>(kind, &child.api_resource());
+        let apis = self.dynamic(kind, &child.api_resource());
         let caches = &self.cx.caches;
         self.follow(kind.as_str(), apis, "", |scope, event| {
             let listed = matches!(event, Event::InitDone);
@@ -333,13 +339,7 @@ impl Watches {
         };
         let mut listed: HashMap<Scope, HashSet<ObjectRef<ModelBooster>>> = HashMap::new();
         self.follow(kind.as_str(), self.apis(kind), "", |scope, event| {
-            let event = map(event, |mut model: ModelBooster| {
-                // The one entry that tells which conditions are ours is kept.
-                if let Some(entries) = &mut model.metadata.managed_fields {
-                    entries.retain(|e| e.manager.as_deref() == Some(FIELD_MANAGER));
-                }
-                model
-            });
+            let event = map(event, a_model);
             match event {
                 Event::Apply(ref model) | Event::Delete(ref model) => {
                     let model = ObjectRef::from_obj(model);
@@ -403,10 +403,7 @@ impl Watches {
     }
 
     /// A client for each scope of a kind that is known only now.
-    fn dynamic<K>(&self, kind: Kind, resource: &ApiResource) -> Vec<(Scope, Api<K>)>
-    where
-        K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
-    {
+    fn dynamic(&self, kind: Kind, resource: &ApiResource) -> Vec<(Scope, Api<DynamicObject>)> {
         let of = |scope: &Scope| {
             let client = self.client(kind.as_str(), scope);
             match scope.as_str() {
@@ -475,7 +472,7 @@ impl Watches {
             .with_max_delay(Duration::from_secs(15))
             .with_jitter()
             .without_max_times();
-        let mut config = watcher::Config::default();
+        let mut config = watcher::Config::default().page_size(PAGE);
         if !labels.is_empty() {
             config = config.labels(labels);
         }
@@ -522,7 +519,7 @@ impl Watches {
     pub(crate) fn look_at_all(&self) {
         let all = self.cx.models.state();
         let all = all.iter().map(|model| ObjectRef::from_obj(&**model));
-        self.queue.look_at_later(all.collect());
+        self.queue.look_at_later(all);
     }
 }
 
@@ -530,6 +527,45 @@ impl Watches {
 fn empty(models: &mut Writer<ModelBooster>) {
     models.apply_watcher_event(&Event::Init);
     models.apply_watcher_event(&Event::InitDone);
+}
+
+/// A Model, without what nothing reads.
+fn a_model(mut model: ModelBooster) -> ModelBooster {
+    let metadata = std::mem::take(&mut model.metadata);
+    let mut annotations = metadata.annotations.clone().unwrap_or_default();
+    annotations.retain(|key, _| key.starts_with(DOMAIN));
+    model.metadata = ObjectMeta {
+        annotations: (!annotations.is_empty()).then_some(annotations),
+        generation: metadata.generation,
+        creation_timestamp: metadata.creation_timestamp.clone(),
+        deletion_timestamp: metadata.deletion_timestamp.clone(),
+        finalizers: metadata.finalizers.clone(),
+        managed_fields: metadata.managed_fields.clone().map(our_conditions),
+        labels: None,
+        ..reduced(metadata)
+    };
+    model
+}
+
+/// What tells which conditions are ours, of what tells of every field whose it is.
+fn our_conditions(entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFieldsEntry> {
+    let ours = entries
+        .into_iter()
+        .filter(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER));
+    let reduced = ours.filter_map(|entry| {
+        let fields = entry.fields_v1?.0;
+        let conditions = fields["f:status"]["f:conditions"].as_object()?;
+        let conditions: Map<String, Value> = conditions
+            .keys()
+            .map(|key| (key.clone(), Value::Null))
+            .collect();
+        Some(ManagedFieldsEntry {
+            manager: entry.manager,
+            fields_v1: Some(FieldsV1(json!({"f:status": {"f:conditions": conditions}}))),
+            ..ManagedFieldsEntry::default()
+        })
+    });
+    reduced.collect()
 }
 
 /// An object of a type of ours, without the metadata that nothing reads.

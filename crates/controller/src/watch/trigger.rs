@@ -18,11 +18,10 @@ pub(super) fn by_owner<K: Cached>(change: &Change<K>) -> Vec<Model> {
 }
 
 fn owners<K: Cached>(object: &K) -> impl Iterator<Item = Model> {
-    let metadata = object.metadata();
-    let namespace = metadata.namespace.clone().unwrap_or_default();
-    let owners = metadata.owner_references.iter().flatten();
-    let models = owners.filter(|owner| owner.kind == ModelBooster::kind(&()));
-    models.map(move |owner| ObjectRef::new(&owner.name).within(&namespace))
+    let namespace = object.identity().namespace;
+    let owners = object.owners();
+    let models = owners.filter(|(kind, _)| *kind == ModelBooster::kind(&()));
+    models.map(move |(_, name)| ObjectRef::new(name).within(namespace))
 }
 
 /// The Model that a pod belongs to, or whose endpoint picker it is, and those that select pods of their own.
@@ -33,22 +32,16 @@ pub(super) fn by_pod(
 ) -> Vec<Model> {
     let mut models = Vec::new();
     for pod in change.both() {
-        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-        let label = |key| {
-            pod.metadata
-                .labels
-                .as_ref()
-                .and_then(|labels| labels.get(key))
-        };
-        if let Some(model) = label(LABEL_MODEL_NAME) {
-            models.push(ObjectRef::new(model).within(&namespace));
+        let namespace = &*pod.metadata.namespace;
+        if let Some(model) = pod.label(LABEL_MODEL_NAME) {
+            models.push(ObjectRef::new(model).within(namespace));
         }
-        if let Some(picker) =
-            label(LABEL_PICKER).and_then(|p| caches.child(ChildKind::Deployment, &namespace, p))
+        let picker = pod.label(LABEL_PICKER);
+        if let Some(picker) = picker.and_then(|p| caches.child(ChildKind::Deployment, namespace, p))
         {
             models.extend(owners(&*picker));
         }
-        models.extend(interests.of(&Topic::PodsIn(namespace)));
+        models.extend(interests.of(&Topic::PodsIn(namespace.to_owned())));
     }
     models
 }

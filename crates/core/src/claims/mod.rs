@@ -209,10 +209,8 @@ pub fn check(
 impl From<&Conflict> for NotAccepted {
     fn from(conflict: &Conflict) -> Self {
         let holder = &conflict.holder;
-        let owners = holder.metadata.owner_references.iter().flatten();
-        let model = owners
-            .into_iter()
-            .find(|owner| owner.kind == "ModelBooster");
+        let owners = &holder.metadata.owners;
+        let model = owners.iter().find(|owner| &*owner.kind == "ModelBooster");
         let holder = match model {
             Some(owner) => format!("ModelBooster {}/{}", holder.namespace(), owner.name),
             None => format!("HTTPRoute {}/{}", holder.namespace(), holder.name()),

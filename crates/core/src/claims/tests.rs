@@ -253,10 +253,12 @@ fn the_holder_and_the_ways_out_are_named() {
     let by_hand = told(&held);
     assert_eq!(by_hand.reason, Reason::RouteConflict);
     insta::assert_snapshot!(by_hand.message, @"HTTPRoute a/held has h.example.com, path /m on Gateway infra/gateway, and h.example.com, path /m/n on Gateway infra/gateway is inside of it; choose another kthena-bridge.io/hostnames or kthena-bridge.io/path");
-    held.metadata.owner_references = serde_json::from_value(
-        json!([{"apiVersion": "v1", "kind": "ModelBooster", "name": "llama", "uid": "u"}]),
-    )
-    .unwrap();
+    let owner = crate::observe::Owner {
+        kind: "ModelBooster".into(),
+        name: "llama".into(),
+        uid: "u".into(),
+    };
+    held.metadata.owners = [owner].into();
     assert!(told(&held).message.starts_with("ModelBooster a/llama has "));
 }
 

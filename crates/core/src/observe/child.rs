@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kthena_bridge_api::child::{ANNOTATION_ACTIVATED, ChildKind, LABEL_MODEL};
 use kthena_bridge_api::gateway::{ParentReference, ParentStatus};
 use kube::core::ObjectMeta;
 use serde_json::Value;
 
-use super::{get, reduced};
+use super::{Metadata, Owner, get};
 use crate::ownership::{self, Digest};
 
 /// An object that we manage, reduced to what decides whether it is as it should be and how it fares.
@@ -17,9 +16,16 @@ use crate::ownership::{self, Digest};
 pub struct Child {
     /// Its kind.
     pub kind: ChildKind,
-    /// Its metadata: name, namespace, uid, resource version, generation, creation time, owner references, or
-    /// labels where it has none, and the one annotation that is read.
-    pub metadata: ObjectMeta,
+    /// Its metadata.
+    pub metadata: Metadata,
+    /// Its generation.
+    pub generation: Option<i64>,
+    /// Whether it is being deleted.
+    pub ending: bool,
+    /// Whether its Model was active with a ready endpoint when it was last written.
+    pub activated: bool,
+    /// Whose it is by its label, where it has no owner.
+    pub label: Option<Box<str>>,
     /// The fields that we own.
     pub digest: Digest,
     /// Whether we wrote any of its fields.
@@ -70,12 +76,12 @@ pub enum Detail {
 impl Child {
     /// Its name.
     pub fn name(&self) -> &str {
-        self.metadata.name.as_deref().unwrap_or_default()
+        &self.metadata.name
     }
 
     /// Its namespace.
     pub fn namespace(&self) -> &str {
-        self.metadata.namespace.as_deref().unwrap_or_default()
+        &self.metadata.namespace
     }
 
     /// Its uid.
@@ -84,65 +90,39 @@ impl Child {
     }
 
     /// Its owner references.
-    pub fn owners(&self) -> &[OwnerReference] {
-        self.metadata
-            .owner_references
-            .as_deref()
-            .unwrap_or_default()
+    pub fn owners(&self) -> &[Owner] {
+        &self.metadata.owners
     }
 
     /// Whether it belongs to the owner: by its owner reference, or, when somebody stripped that, because
     /// it has no other owner, we wrote it, and its label names the owner's objects.
     pub fn belongs_to(&self, owner: &str, label: &str) -> bool {
-        self.owners().iter().any(|o| o.uid == owner)
-            || (self.owners().is_empty()
-                && self.managed
-                && self
-                    .metadata
-                    .labels
-                    .as_ref()
-                    .and_then(|l| l.get(LABEL_MODEL))
-                    .is_some_and(|l| l == label))
-    }
-
-    /// Whether its Model was active with a ready endpoint when it was last written.
-    pub fn activated(&self) -> bool {
-        self.metadata
-            .annotations
-            .as_ref()
-            .is_some_and(|a| a.contains_key(ANNOTATION_ACTIVATED))
+        self.owners().iter().any(|o| *o.uid == *owner)
+            || (self.owners().is_empty() && self.managed && self.label.as_deref() == Some(label))
     }
 
     /// Reduces an object as the API server sends it. In a list it does not say its own kind.
     pub fn reduce(kind: ChildKind, object: &Value) -> Self {
         let metadata: ObjectMeta = get(object, "/metadata");
-        let annotations = metadata.annotations.as_ref().and_then(|a| {
-            let value = a.get(ANNOTATION_ACTIVATED)?;
-            Some(BTreeMap::from([(
-                ANNOTATION_ACTIVATED.to_owned(),
-                value.clone(),
-            )]))
-        });
+        let labels = metadata.labels.as_ref();
+        let label = labels.and_then(|labels| labels.get(LABEL_MODEL));
+        let annotations = metadata.annotations.as_ref();
+        let owned = metadata
+            .owner_references
+            .as_ref()
+            .is_some_and(|o| !o.is_empty());
         Self {
             kind,
+            generation: metadata.generation,
+            ending: metadata.deletion_timestamp.is_some(),
+            activated: annotations.is_some_and(|a| a.contains_key(ANNOTATION_ACTIVATED)),
+            label: label.filter(|_| !owned).map(|l| l.as_str().into()),
+            metadata: Metadata::from(metadata),
             digest: ownership::live(kind, object),
             managed: ownership::is_managed(object),
             created_entry: ownership::created_entry(object),
             written_at: ownership::written_at(object),
             detail: Detail::of(kind, object),
-            metadata: ObjectMeta {
-                // They are looked at only where there is no owner, and there are very many objects.
-                labels: metadata
-                    .labels
-                    .clone()
-                    .filter(|_| metadata.owner_references.is_none()),
-                generation: metadata.generation,
-                creation_timestamp: metadata.creation_timestamp.clone(),
-                deletion_timestamp: metadata.deletion_timestamp.clone(),
-                owner_references: metadata.owner_references.clone(),
-                annotations,
-                ..reduced(metadata)
-            },
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod child;
 mod endpoint_slice;
+mod metadata;
 mod objects;
 mod pod;
 mod route;
@@ -19,6 +20,7 @@ use crate::provider::Provider;
 
 pub use child::{Child, Detail};
 pub use endpoint_slice::EndpointSlice;
+pub use metadata::{Metadata, Owner};
 pub use objects::Objects;
 pub use pod::Pod;
 pub use route::{Match, PathMatch, Route, RouteKey};

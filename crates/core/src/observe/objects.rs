@@ -60,8 +60,7 @@ impl Cluster for Objects {
             .cloned()
     }
     fn pods(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<Arc<Pod>> {
-        let here =
-            |p: &&Arc<Pod>| p.metadata.namespace.as_deref() == Some(namespace) && p.has(labels);
+        let here = |p: &&Arc<Pod>| *p.metadata.namespace == *namespace && p.has(labels);
         self.pods.iter().filter(here).cloned().collect()
     }
     fn gateway(&self, namespace: &str, name: &str) -> Option<Arc<Gateway>> {
@@ -100,7 +99,7 @@ impl Cluster for Objects {
     fn route(&self, namespace: &str, name: &str) -> Option<Arc<Route>> {
         self.routes
             .iter()
-            .find(|o| is_called(&o.metadata, namespace, name))
+            .find(|route| (route.namespace(), route.name()) == (namespace, name))
             .cloned()
     }
     fn child(&self, kind: ChildKind, namespace: &str, name: &str) -> Option<Arc<Child>> {
@@ -109,7 +108,7 @@ impl Cluster for Objects {
             .cloned()
     }
     fn children_of(&self, owner: &str) -> Vec<Arc<Child>> {
-        let owned = |c: &&Arc<Child>| c.owners().iter().any(|o| o.uid == owner);
+        let owned = |c: &&Arc<Child>| c.owners().iter().any(|o| *o.uid == *owner);
         self.children.values().filter(owned).cloned().collect()
     }
     fn reads_cluster(&self) -> bool {

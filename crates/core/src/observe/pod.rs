@@ -1,14 +1,11 @@
 //! Pods: whether they are ready, what they serve, and what they wait for.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod as Whole};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::core::{ApiResource, ObjectMeta};
-use serde::{Deserialize, Deserializer};
 
-use super::reduced;
+use super::Metadata;
 
 /// The container that Kthena puts beside every engine. What it serves are metrics and downloads.
 const RUNTIME: &str = "runtime";
@@ -16,8 +13,10 @@ const RUNTIME: &str = "runtime";
 /// A pod, as far as it is looked at.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pod {
-    /// Its metadata, reduced to name, namespace, uid, resource version and labels.
-    pub metadata: ObjectMeta,
+    /// Its metadata.
+    pub metadata: Metadata,
+    /// Its labels, in their order.
+    pub labels: Box<[(Box<str>, Box<str>)]>,
     /// Whether it is ready and not on its way out.
     pub ready: bool,
     /// The ports that it serves on, as far as it shows: those that its readiness is probed at, which may
@@ -30,10 +29,15 @@ pub struct Pod {
 impl Pod {
     /// Whether it carries all of these labels.
     pub fn has(&self, labels: &BTreeMap<String, String>) -> bool {
-        let own = self.metadata.labels.as_ref();
         labels
             .iter()
-            .all(|(k, v)| own.and_then(|own| own.get(k)) == Some(v))
+            .all(|(key, value)| self.label(key) == Some(value))
+    }
+
+    /// The value of a label.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let found = self.labels.binary_search_by(|(own, _)| (**own).cmp(key));
+        Some(&self.labels[found.ok()?].1)
     }
 
     /// Whether requests to this port may be answered: nothing shows that it serves on others only.
@@ -42,16 +46,19 @@ impl Pod {
     }
 }
 
-impl<'de> Deserialize<'de> for Pod {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let whole = Whole::deserialize(deserializer)?;
+impl From<Whole> for Pod {
+    fn from(whole: Whole) -> Self {
         let ending = whole.metadata.deletion_timestamp.is_some();
-        Ok(Self {
+        let labels = whole.metadata.labels.iter().flatten();
+        Self {
             ready: !ending && condition(&whole, "Ready") == Some("True"),
             ports: ports(&whole),
             stuck: if ending { None } else { stuck(&whole) },
-            metadata: reduced(whole.metadata),
-        })
+            labels: labels
+                .map(|(key, value)| (key.as_str().into(), value.as_str().into()))
+                .collect(),
+            metadata: Metadata::from(whole.metadata),
+        }
     }
 }
 
@@ -146,29 +153,6 @@ fn container_stuck(status: &ContainerStatus) -> Option<String> {
     }
 }
 
-impl kube::Resource for Pod {
-    type DynamicType = ApiResource;
-    type Scope = kube::core::DynamicResourceScope;
-    fn kind(dt: &ApiResource) -> Cow<'_, str> {
-        dt.kind.as_str().into()
-    }
-    fn group(dt: &ApiResource) -> Cow<'_, str> {
-        dt.group.as_str().into()
-    }
-    fn version(dt: &ApiResource) -> Cow<'_, str> {
-        dt.version.as_str().into()
-    }
-    fn plural(dt: &ApiResource) -> Cow<'_, str> {
-        dt.plural.as_str().into()
-    }
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -176,8 +160,8 @@ mod tests {
     use super::*;
 
     fn pod(spec: &Value, status: &Value) -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec, "status": status}))
-            .unwrap()
+        let pod = json!({"metadata": {"name": "p"}, "spec": spec, "status": status});
+        Pod::from(serde_json::from_value::<Whole>(pod).unwrap())
     }
 
     #[test]

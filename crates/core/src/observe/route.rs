@@ -7,13 +7,13 @@ use kthena_bridge_api::gateway::{self, ParentReference, ParentStatus};
 use kube::core::ObjectMeta;
 use serde_json::Value;
 
-use super::{get, reduced};
+use super::{Metadata, get};
 
 /// An HTTPRoute, as far as it competes with others.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Route {
-    /// Its metadata: name, namespace, uid, resource version, creation time and owners.
-    pub metadata: ObjectMeta,
+    /// Its metadata.
+    pub metadata: Metadata,
     /// Where it wants to be attached.
     pub parent_refs: Vec<ParentReference>,
     /// Its hosts, in lower case; empty: every host of the listeners.
@@ -101,22 +101,18 @@ impl Route {
                 .map(|p| p.parent_ref)
                 .collect(),
             live: metadata.uid.is_some(),
-            metadata: ObjectMeta {
-                creation_timestamp: metadata.creation_timestamp.clone(),
-                owner_references: metadata.owner_references.clone(),
-                ..reduced(metadata)
-            },
+            metadata: Metadata::from(metadata),
         }
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        self.metadata.name.as_deref().unwrap_or_default()
+        &self.metadata.name
     }
 
     /// Its namespace.
     pub fn namespace(&self) -> &str {
-        self.metadata.namespace.as_deref().unwrap_or_default()
+        &self.metadata.namespace
     }
 
     /// The Gateways that it wants to be attached to, by namespace and name, with the listener.
@@ -146,8 +142,7 @@ impl Route {
     /// What decides between equal matches: the older route, then the first by namespace and name.
     /// <https://gateway-api.sigs.k8s.io/reference/spec/#httprouterule>
     pub fn seniority(&self) -> (Option<Timestamp>, &str, &str) {
-        let created = self.metadata.creation_timestamp.as_ref().map(|t| t.0);
-        (created, self.namespace(), self.name())
+        (self.metadata.created, self.namespace(), self.name())
     }
 
     /// The keys that it is found by. What is not matched by prefix competes with no Model.

@@ -51,10 +51,7 @@ pub(super) fn verdict(
             let since = [&live.pool, &live.route]
                 .into_iter()
                 .flatten()
-                .filter_map(|c| {
-                    let created = c.metadata.creation_timestamp.as_ref().map(|t| t.0);
-                    created.max(c.written_at)
-                })
+                .filter_map(|c| c.metadata.created.max(c.written_at))
                 .max();
             let left = since.map(|since| {
                 PATIENCE.saturating_sub(
@@ -459,7 +456,7 @@ impl<'a> Attached<'a> {
         not_resolved: Reason,
     ) -> Check {
         let object = format!("{} {}/{}", child.kind, child.namespace(), child.name());
-        let generation = child.metadata.generation.unwrap_or_default();
+        let generation = child.generation.unwrap_or_default();
         let said = parent.map_or(&[][..], |p| &p.conditions);
         for (wanted, reason) in [("Accepted", not_accepted), ("ResolvedRefs", not_resolved)] {
             match said.iter().find(|c| c.type_ == wanted) {

@@ -87,19 +87,26 @@ fn cluster(recording: &Value, ready: bool) -> Objects {
             "demo",
             &recording["inferencepool"],
         );
-        let mut pod = Pod {
+        let labels = &recording["inferencepool"]["spec"]["selector"]["matchLabels"];
+        let labels = serde_json::from_value(labels.clone()).unwrap();
+        let pod = Pod {
             ready,
-            ..Pod::default()
+            ..pod(labels)
         };
-        pod.metadata.namespace = Some("default".to_owned());
-        pod.metadata.labels = serde_json::from_value(
-            recording["inferencepool"]["spec"]["selector"]["matchLabels"].clone(),
-        )
-        .unwrap();
         cluster.pods.push(Arc::new(pod));
     }
     picker(&mut cluster, 1);
     cluster
+}
+
+fn pod(labels: BTreeMap<String, String>) -> Pod {
+    let labels = labels.into_iter().map(|(k, v)| (k.into(), v.into()));
+    let mut pod = Pod {
+        labels: labels.collect(),
+        ..Pod::default()
+    };
+    pod.metadata.namespace = "default".into();
+    pod
 }
 
 fn picker(cluster: &mut Objects, ready: i32) {
@@ -312,12 +319,10 @@ fn names_that_an_old_picker_does_not_rewrite_are_told() {
 fn what_keeps_the_picker_from_running_is_told() {
     let mut cluster = cluster(&recorded!("ok"), true);
     picker(&mut cluster, 0);
-    let mut pod = Pod {
+    let pod = Pod {
         stuck: Some("the image i:1 cannot be pulled".to_owned()),
-        ..Pod::default()
+        ..pod(plan::picker_labels("demo-epp"))
     };
-    pod.metadata.namespace = Some("default".to_owned());
-    pod.metadata.labels = Some(plan::picker_labels("demo-epp"));
     cluster.pods.push(Arc::new(pod));
     let told = report(&cluster, &active(), SOON).programmed;
     assert_eq!(told.reason, Reason::EndpointPickerNotReady);

@@ -143,7 +143,7 @@ impl Topology {
             .collect::<Result<_, _>>()?;
 
         let activated = route.is_some()
-            || pool.is_some_and(|p| p.activated())
+            || pool.is_some_and(|p| p.activated)
             || (is_active(model)
                 && cluster
                     .pods(&owner.namespace, &selector)

@@ -71,14 +71,19 @@ fn cluster() -> Objects {
     }
 }
 
-fn pod(serving: &str, ready: bool) -> Arc<Pod> {
+fn a_pod(ready: bool, labels: BTreeMap<String, String>) -> Arc<Pod> {
+    let labels = labels.into_iter().map(|(k, v)| (k.into(), v.into()));
     let mut pod = Pod {
         ready,
+        labels: labels.collect(),
         ..Pod::default()
     };
-    pod.metadata.namespace = Some("default".to_owned());
-    pod.metadata.labels = Some(leader_pods(serving));
+    pod.metadata.namespace = "default".into();
     Arc::new(pod)
+}
+
+fn pod(serving: &str, ready: bool) -> Arc<Pod> {
+    a_pod(ready, leader_pods(serving))
 }
 
 #[test]
@@ -333,10 +338,9 @@ fn a_renamed_backend_is_followed_when_its_first_pod_is_ready() {
         Arc::new(Child::reduce(ChildKind::InferencePool, &pool))
     };
     let pod = |serving: &str, model: &str| {
-        let mut pod = (*pod(serving, true)).clone();
-        let labels = pod.metadata.labels.get_or_insert_default();
+        let mut labels = leader_pods(serving);
         labels.insert(LABEL_MODEL_NAME.to_owned(), model.to_owned());
-        Arc::new(pod)
+        a_pod(true, labels)
     };
     let selected = |current: &str, pods: Vec<Arc<Pod>>| {
         let mut cluster = cluster();

@@ -300,7 +300,7 @@ async fn cold_start(
     let objects = per_model(counted.objects);
     let cpu = operator.process.cpu()?;
     measured.details["cold_start"] = json!({
-        "exposed": exposed, "probes": took_each.len(), "seconds": took.as_secs_f64(),
+        "exposed": exposed, "probes_ms": took_each.iter().map(Duration::as_millis).collect::<Vec<_>>(), "seconds": took.as_secs_f64(),
         "objects": counted.objects, "statuses": counted.statuses, "events": counted.events,
         "failed": counted.failed, "requests": counted.by_kind, "written_by_stand_in": stand_in.written(),
         "cpu_seconds": cpu.as_secs_f64(), "peak_mib": operator.process.peak()?,

@@ -1,0 +1,58 @@
+//! What is kept of an object's metadata.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::core::ObjectMeta;
+
+/// What is kept of the metadata of objects of which there are very many: an [`ObjectMeta`] of them would be
+/// larger than all else that is kept.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metadata {
+    /// Its namespace.
+    pub namespace: Box<str>,
+    /// Its name.
+    pub name: Box<str>,
+    /// Its uid; nothing while it is not written.
+    pub uid: Option<Box<str>>,
+    /// Its version; nothing while it is not written.
+    pub resource_version: Option<Box<str>>,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// Who it belongs to.
+    pub owners: Box<[Owner]>,
+}
+
+/// An owner reference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Owner {
+    /// The owner's kind.
+    pub kind: Box<str>,
+    /// The owner's name.
+    pub name: Box<str>,
+    /// The owner's uid.
+    pub uid: Box<str>,
+}
+
+impl From<ObjectMeta> for Metadata {
+    fn from(metadata: ObjectMeta) -> Self {
+        let owners = metadata.owner_references.unwrap_or_default();
+        Self {
+            namespace: metadata.namespace.unwrap_or_default().into(),
+            name: metadata.name.unwrap_or_default().into(),
+            uid: metadata.uid.map(Into::into),
+            resource_version: metadata.resource_version.map(Into::into),
+            created: metadata.creation_timestamp.map(|time| time.0),
+            owners: owners.into_iter().map(Owner::from).collect(),
+        }
+    }
+}
+
+impl From<OwnerReference> for Owner {
+    fn from(owner: OwnerReference) -> Self {
+        Self {
+            kind: owner.kind.into(),
+            name: owner.name.into(),
+            uid: owner.uid.into(),
+        }
+    }
+}
