@@ -28,6 +28,11 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use plugin::Caller;
 
+/// The operator keeps very many small things for long and reads long lists now and then: glibc's allocator keeps
+/// what the lists took, and musl's, which the image would have, lets threads wait for each other.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Exposes Kthena Models through the cluster's Gateway.
 #[derive(Parser)]
 #[command(name = "kthena-bridge", version)]
