@@ -250,14 +250,29 @@ impl<'a> Case<'a> {
         Ok(settled)
     }
 
+    /// The requests since then.
+    pub(crate) fn seen(&self, since: &Since) -> Vec<Seen> {
+        self.operator.proxy.seen(since.from)
+    }
+
     /// How often an object was written since then.
     pub(crate) fn written(&self, since: &Since, kind: ChildKind, name: &str) -> u32 {
         let resource = kind.api_resource().plural;
-        let seen = self.operator.proxy.seen(since.from);
+        let seen = self.seen(since);
         let wrote = seen.iter().filter(|seen| {
             seen.wrote() && seen.request.resource == resource && seen.request.name == name
         });
         u32::try_from(wrote.count()).unwrap_or(u32::MAX)
+    }
+
+    /// Waits until everything is as `wanted`, whatever is sent meanwhile.
+    pub(crate) async fn reach(&self, wanted: &State, limit: Duration) -> Result<(), String> {
+        let reached = self.bed.wait_for("all is as wanted", limit, async || {
+            let state = capture(self.bed, &self.namespace, &self.models).await?;
+            let differences = state.differences(wanted);
+            differences.is_empty().then_some(()).ok_or(differences)
+        });
+        reached.await.map_err(|e| e.to_string())
     }
 
     /// The same as [`Self::rest`], and what came of it.

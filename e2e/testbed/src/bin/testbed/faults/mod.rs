@@ -28,7 +28,7 @@ use case::{Case, Patience, Settled};
 use explore::Walk;
 use life::{LIFE, Step};
 use plan::Plan;
-use rows::Row;
+use rows::{Ends, Row};
 use state::State;
 
 /// How often the life is lived without a fault.
@@ -137,8 +137,11 @@ pub(crate) async fn run(options: &Arguments) -> Result<()> {
     };
     plans.retain(|_| is_drawn());
     rows.retain(|_| is_drawn());
+    // Whoever wants a sample wants it soon.
+    let (alone, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.takes_the_bed());
+    let alone = if sample == 0 { alone } else { Vec::new() };
     let began = Instant::now();
-    eprintln!("{} of {all} plans", plans.len() + rows.len());
+    eprintln!("{} of {all} plans", plans.len() + rows.len() + alone.len());
     let mut queues: BTreeMap<Step, VecDeque<Plan>> = BTreeMap::new();
     for plan in plans {
         queues.entry(plan.step).or_default().push_back(plan);
@@ -147,6 +150,12 @@ pub(crate) async fn run(options: &Arguments) -> Result<()> {
         bed: &bed,
         binary: &binary,
         expected: &expected,
+        ends: Ends(
+            expected
+                .iter()
+                .map(|(step, expected)| (*step, expected.state.clone()))
+                .collect(),
+        ),
         queues: RefCell::new(queues),
         rows: RefCell::new(rows.into()),
         seeds: RefCell::new((options.seed..options.seed.saturating_add(options.walks)).collect()),
@@ -154,6 +163,9 @@ pub(crate) async fn run(options: &Arguments) -> Result<()> {
         tally: RefCell::default(),
     };
     join_all((0..options.together).map(|_| run.work())).await;
+    for row in alone {
+        run.suffer_apart(row).await;
+    }
     let Tally {
         plans,
         walks,
@@ -244,6 +256,7 @@ struct Run<'a> {
     bed: &'a TestBed,
     binary: &'a Path,
     expected: &'a BTreeMap<Step, Expected>,
+    ends: Ends,
     queues: RefCell<BTreeMap<Step, VecDeque<Plan>>>,
     rows: RefCell<VecDeque<Row>>,
     /// Of walks that are to come.
@@ -269,20 +282,27 @@ impl Run<'_> {
         }
     }
 
+    async fn start(&self) -> Option<Case<'_>> {
+        match Case::start(self.bed, self.binary).await {
+            Ok(case) => Some(case),
+            Err(error) => {
+                self.violation(&format!("no case can be started: {error}"), None);
+                None
+            }
+        }
+    }
+
     /// Lives on as long as there are plans, and then looks whether it is quiet.
     async fn work(&self) {
         while !self.is_over() {
-            let mut case = match Case::start(self.bed, self.binary).await {
-                Ok(case) => case,
-                Err(error) => {
-                    return self.violation(&format!("no case can be started: {error}"), None);
-                }
+            let Some(mut case) = self.start().await else {
+                return;
             };
             let mut well = true;
             while well && !self.is_over() {
                 let row = self.rows.borrow_mut().pop_front();
                 well = if let Some(row) = row {
-                    self.suffer(&case, row).await
+                    self.suffer(&mut case, row).await
                 } else if self.plans_are_over() {
                     self.walk(&mut case).await
                 } else {
@@ -340,17 +360,16 @@ impl Run<'_> {
         true
     }
 
-    /// Has others do this; whether that went well, and the case can go on.
-    async fn suffer(&self, case: &Case<'_>, row: Row) -> bool {
-        let (Some(served), Some(closed)) = (
-            self.expected.get(&Step::Create),
-            self.expected.get(&Step::Close),
-        ) else {
-            return false;
-        };
-        let carried_out = row
-            .carry_out(case, &served.state, &closed.state, WITH_FAULT)
-            .await;
+    /// Carries out a row in a case of its own.
+    async fn suffer_apart(&self, row: Row) {
+        if let Some(mut case) = self.start().await {
+            self.suffer(&mut case, row).await;
+        }
+    }
+
+    /// Carries out a row; whether that went well, and the case can go on.
+    async fn suffer(&self, case: &mut Case<'_>, row: Row) -> bool {
+        let carried_out = row.carry_out(case, &self.ends).await;
         let meddled = case.meddled().await.unwrap_or_else(|e| e.to_string());
         self.tally.borrow_mut().plans += 1;
         let name = row.name();
