@@ -7,9 +7,12 @@ use kube::core::GroupVersionKind;
 use testbed::TestBed;
 use tokio::net::TcpListener;
 
-use super::super::case::{Case, Settled};
+use super::super::case::{Case, MODEL};
 use super::super::life::Step;
-use super::{Ends, PATIENCE, SHOWN, api, equal, name_of, object_of, refused, text};
+use super::super::recorded::Settled;
+use super::{
+    Ends, PATIENCE, SHOWN, api, end_of_log, equal, logs, name_of, object_of, refused, text,
+};
 
 /// Which objects all of them are about: those of a kind in one namespace.
 const OBJECTS: &str = "
@@ -169,7 +172,8 @@ fn says(answer: &kube::Result<DynamicObject>, words: &str) -> bool {
     matches!(answer, Err(kube::Error::Api(status)) if status.message.contains(words))
 }
 
-/// A policy changes what we write: it is said, and not written again and again.
+/// A policy changes what we write: it is said, and not written again and again. Whoever does that is expected to
+/// go on, so that nothing looks for its end: another operator, or another wish, does.
 pub(super) async fn changed(
     case: &Case<'_>,
     kind: ChildKind,
@@ -189,17 +193,16 @@ pub(super) async fn changed(
     let yaml = CHANGES.replace("FIELD", field).replace("VALUE", value);
     let policy = InForce::apply(case, &yaml, kind, ends, changes).await?;
     let since = case.begin(Vec::new());
+    let from = end_of_log(case)?;
     let lived = async {
-        Step::Create
-            .take(case, super::super::case::MODEL)
-            .await
-            .map_err(text)?;
+        Step::Create.take(case, MODEL).await.map_err(text)?;
         let name = name_of(kind);
         let written = case.settle(&since, PATIENCE, |state| {
             let object = state.object(kind, &name);
             object.map(drop).ok_or_else(|| state.outline())
         });
         written.await?;
+        logs(case, from, "the API server keeps another version").await?;
         let wrote = case.written(&since, kind, &name);
         if wrote > ENOUGH {
             return Err(format!("it was written {wrote} times"));

@@ -8,8 +8,9 @@ use kube::Api;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use serde_json::{Value, json};
 
-use super::super::case::{Case, MODEL, Settled};
+use super::super::case::{Case, MODEL};
 use super::super::life::Step;
+use super::super::recorded::Settled;
 use super::{Ends, PATIENCE, equal, text};
 
 /// Between two of Kthena's writes.

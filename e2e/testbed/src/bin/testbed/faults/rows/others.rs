@@ -11,8 +11,9 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams, PropagationPolicy}
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
-use super::super::case::{Case, GATEWAY, MODEL, Settled};
+use super::super::case::{Case, GATEWAY, MODEL};
 use super::super::life::Step;
+use super::super::recorded::Settled;
 use super::{Ends, PATIENCE, api, equal, name_of, object_of};
 
 /// How long a rival goes on, and between two of its writes.

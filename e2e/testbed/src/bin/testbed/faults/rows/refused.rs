@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use fault_proxy::Seen;
 
-use super::super::case::{Case, MODEL, Settled, Since};
+use super::super::case::{Case, MODEL, Since};
 use super::super::life::Step;
+use super::super::recorded::Settled;
 use super::{Ends, PATIENCE, SHOWN, equal, text};
 
 /// So many attempts take at least so long: they come after 1, 2 and 4 s, each a fifth more or less, and once one
