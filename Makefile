@@ -35,10 +35,10 @@ truth: prerequisites ## Break an exposure in every way there is, and compare wha
 	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/debug/testbed truth $(if $(ONLY),--only "$(ONLY)")
 
 .PHONY: faults
-faults: prerequisites ## Kill the operator at every write, lose, refuse and delay its requests, break its watches, over the whole life of an exposure; the last line is JSON. ONLY=part of a name, SAMPLE=so many plans.
+faults: prerequisites ## Kill the operator at every write, lose, refuse and delay its requests, break its watches, over the whole life of an exposure; the last line is JSON. ONLY=part of a name, SAMPLE=so many plans, OTHER=the operator's binary of another version.
 	parts=$$(e2e/parts/fetch)
 	cargo build --workspace --bins
-	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/debug/testbed faults $(if $(ONLY),--only "$(ONLY)") $(if $(SAMPLE),--sample $(SAMPLE))
+	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/debug/testbed faults $(if $(ONLY),--only "$(ONLY)") $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(OTHER),--other "$(OTHER)")
 
 .PHONY: chart
 chart: prerequisites ## Check the Helm chart: its unit tests, many sets of values on a real API server, install, upgrade and uninstall.

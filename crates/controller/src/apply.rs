@@ -4,15 +4,14 @@
 //! over. Later ones are server-side applies of the version that was compared. What is no longer wanted is
 //! deleted in the version that was seen.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures::future::join_all;
 use kthena_bridge_api::FIELD_MANAGER;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_core::observe::{Child, Cluster, Route};
-use kthena_bridge_core::ownership::{self, Digest};
+use kthena_bridge_core::ownership;
 use kthena_bridge_core::plan::{Desired, Plan};
 use kthena_bridge_core::report::{Cause, Failure};
 use kthena_bridge_core::topology::Topology;
@@ -29,6 +28,7 @@ use crate::error::{Class, Error};
 use crate::metrics::{ApplyResult, Metrics};
 use crate::observe::Caches;
 use crate::request::{answer, patch_of_version, patch_params, to_value};
+use crate::settled::Settled;
 
 /// Writes objects.
 pub(crate) struct Writer {
@@ -36,9 +36,8 @@ pub(crate) struct Writer {
     caches: Arc<Caches>,
     claims: Arc<Claims>,
     metrics: Arc<Metrics>,
-    /// What the API server makes of what we want, where that is not the same: a webhook changes it back
-    /// after every write, or the schema drops it. Writing it again would never end.
-    settled: Mutex<HashMap<(String, Digest), Digest>>,
+    /// What the API server makes of what we want, where that is not the same.
+    settled: Settled,
     /// What was written a moment ago.
     contention: Contention,
 }
@@ -64,7 +63,7 @@ impl Writer {
             caches,
             claims,
             metrics,
-            settled: Mutex::default(),
+            settled: Settled::default(),
             contention: Contention::default(),
         }
     }
@@ -183,8 +182,8 @@ impl Writer {
             });
         }
         let settled = || {
-            let settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
-            settled.get(&(live.uid().to_owned(), desired.digest)) == Some(&live.digest)
+            let (wanted, is) = (desired.digest, live.digest);
+            self.settled.is(live.uid(), wanted, is, Instant::now())
         };
         if live.digest == desired.digest || settled() {
             return Ok(());
@@ -299,8 +298,8 @@ impl Writer {
                 name = live.name(),
                 "the API server keeps another version than was written; a webhook may change it"
             );
-            let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
-            settled.insert((child.uid().to_owned(), desired.digest), child.digest);
+            let (wanted, is) = (desired.digest, child.digest);
+            self.settled.note(child.uid(), wanted, is, Instant::now());
         }
         self.written(desired.kind, &object);
         Ok(())

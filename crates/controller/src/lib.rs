@@ -24,6 +24,7 @@ mod reconcile;
 mod request;
 mod retry;
 mod run;
+mod settled;
 mod status;
 mod watch;
 

@@ -91,21 +91,22 @@ async fn serve(model: &Arc<ModelBooster>, served: Served, cx: &Context) -> Resul
         plan: &plan,
         failures: &applied.failures,
     };
-    let next = publish(model, outcome, cx).await?;
+    let published = publish(model, outcome, cx).await;
     if let Some((left, _)) = held {
-        return Ok(Next::After(left));
+        return published.map(|_| Next::After(left));
     }
     let failures = applied.failures.clone();
-    match applied.into_result() {
-        Ok(()) => {
-            cx.retries.forget(&object);
-            Ok(next)
+    if let Err(error) = applied.into_result() {
+        if let Err(error) = published {
+            tracing::warn!(model = %object, %error, "the conditions could not be written");
         }
-        Err(error) => {
-            cx.retries.hold(&object, plan, failures);
-            Err(error)
-        }
+        // Also then: what failed is not tried again at the next event.
+        cx.retries.hold(&object, plan, failures);
+        return Err(error);
     }
+    let next = published?;
+    cx.retries.forget(&object);
+    Ok(next)
 }
 
 /// Writes what differs. The endpoint picker is told of its pool by the uid, which is known when it is there.

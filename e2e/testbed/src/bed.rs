@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     audit,
-    control_plane::ControlPlane,
+    control_plane::{self, ControlPlane},
     crds,
     error::{Context as _, Error, Result},
     gateway, images,
@@ -149,6 +149,13 @@ impl TestBed {
         Client::try_from(self.config.clone()).context(|| "making a client".to_owned())
     }
 
+    /// A client that has the rights of a user.
+    pub fn client_of(&self, user: String) -> Result<Client> {
+        let mut config = self.config.clone();
+        config.auth_info.impersonate = Some(user);
+        Client::try_from(config).context(|| "making a client".to_owned())
+    }
+
     /// A kubeconfig with all rights. It is valid inside the sandbox only.
     pub fn kubeconfig(&self) -> &Path {
         &self.control_plane.kubeconfig
@@ -182,6 +189,47 @@ impl TestBed {
         crds::install(&self.client()?, wanted).await
     }
 
+    /// Kills the API server.
+    pub async fn stop_api_server(&self) -> Result<()> {
+        self.processes.stop(control_plane::API_SERVER).await
+    }
+
+    /// Starts the API server again, and waits until it is ready.
+    pub async fn start_api_server(&self) -> Result<()> {
+        let (processes, binaries) = (Arc::clone(&self.processes), self.place.parts.join("bin"));
+        let plane = self.control_plane.clone();
+        self.start_component(control_plane::API_SERVER, move || {
+            plane.start_api_server(&processes, &binaries)
+        })
+        .await?;
+        let client = self.client()?;
+        let what = "kube-apiserver is ready again";
+        self.wait_for(what, control_plane::READY, async || {
+            control_plane::ready(&client).await
+        })
+        .await
+    }
+
+    /// Has etcd refuse what takes space, as it does at the end of its quota.
+    /// <https://etcd.io/docs/v3.6/op-guide/maintenance/#space-quota>
+    pub async fn fill_etcd(&self) -> Result<()> {
+        self.alarm("ACTIVATE").await
+    }
+
+    /// Has etcd take everything again.
+    pub async fn empty_etcd(&self) -> Result<()> {
+        self.alarm("DEACTIVATE").await
+    }
+
+    async fn alarm(&self, action: &str) -> Result<()> {
+        let url = format!("http://{}/v3/maintenance/alarm", control_plane::ETCD);
+        let asked = serde_json::json!({"action": action, "alarm": "NOSPACE"});
+        match self.post(&url, &[], &asked).await {
+            Ok(answer) if answer.status == 200 => Ok(()),
+            other => Err(Error::Other(format!("{action} of etcd's alarm: {other:?}"))),
+        }
+    }
+
     /// Ends Kthena's controller-manager.
     pub async fn stop_kthena(&self) -> Result<()> {
         self.processes.stop(KTHENA).await
@@ -194,13 +242,21 @@ impl TestBed {
             self.place.parts.join("bin"),
             self.control_plane.kubeconfig.clone(),
         );
-        // Where it is not killed with a thread that ends before the bed.
-        let started = self
-            .runtime
-            .spawn(async move { start_kthena(&processes, &binaries, &kubeconfig) });
-        started
-            .await
-            .map_err(|e| Error::Other(format!("starting {KTHENA}: {e}")))?
+        self.start_component(KTHENA, move || {
+            start_kthena(&processes, &binaries, &kubeconfig)
+        })
+        .await
+    }
+
+    /// Starts a component where it is not killed with a thread that ends before the bed.
+    async fn start_component(
+        &self,
+        name: &str,
+        start: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let started = self.runtime.spawn(async { start() });
+        let started = started.await;
+        started.map_err(|e| Error::Other(format!("starting {name}: {e}")))?
     }
 
     /// Looks until `look` gives a value, and fails when it has not within `deadline`, or when a component

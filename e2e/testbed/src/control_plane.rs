@@ -18,7 +18,10 @@ use crate::{
 };
 
 const PORT: u16 = 6443;
-const ETCD: &str = "127.0.0.1:2379";
+pub(crate) const ETCD: &str = "127.0.0.1:2379";
+pub(crate) const API_SERVER: &str = "kube-apiserver";
+/// How long the API server may take to be ready.
+pub(crate) const READY: Duration = Duration::from_secs(30);
 /// Distinct from the pods' network. Nothing routes these: there is no kube-proxy.
 const SERVICE_RANGE: &str = "10.96.0.0/16";
 /// kube-apiserver takes the first address of the range for the Service `kubernetes`.
@@ -42,6 +45,7 @@ rules:
 "#;
 
 /// How the API server is reached.
+#[derive(Clone)]
 pub(crate) struct ControlPlane {
     pub(crate) address: Ipv4Addr,
     pub(crate) port: u16,
@@ -49,6 +53,7 @@ pub(crate) struct ControlPlane {
     pub(crate) kubeconfig: PathBuf,
     pub(crate) audit_log: PathBuf,
     service_account_key: PathBuf,
+    dir: PathBuf,
 }
 
 impl ControlPlane {
@@ -69,8 +74,10 @@ impl ControlPlane {
             kubeconfig: dir.join("kubeconfig"),
             audit_log: dir.join("audit.log"),
             service_account_key: dir.join("service-account.key"),
+            dir,
         };
-        let token = plane.write_credentials(&dir)?;
+        let dir = &plane.dir;
+        let token = plane.write_credentials(dir)?;
         // An earlier test binary's API server may still be ending.
         wait::until(
             || Ok(()),
@@ -88,24 +95,28 @@ impl ControlPlane {
             },
         )
         .await?;
-        processes.start("etcd", &binaries.join("etcd"), &etcd_args(&dir, etcd_quota))?;
-        processes.start(
-            "kube-apiserver",
-            &binaries.join("kube-apiserver"),
-            &plane.apiserver_args(&dir),
-        )?;
+        processes.start("etcd", &binaries.join("etcd"), &etcd_args(dir, etcd_quota))?;
+        plane.start_api_server(processes, binaries)?;
         let config = plane.client_config(&token).await?;
         let client =
             kube::Client::try_from(config.clone()).context(|| "making a client".to_owned())?;
-        let limit = Duration::from_secs(30);
         wait::until(
             || processes.check(),
             "kube-apiserver is ready",
-            limit,
+            READY,
             async || ready(&client).await,
         )
         .await?;
         Ok((plane, config))
+    }
+
+    /// Starts kube-apiserver. Must run on a thread that lives as long as the bed.
+    pub(crate) fn start_api_server(&self, processes: &Processes, binaries: &Path) -> Result<()> {
+        processes.start(
+            API_SERVER,
+            &binaries.join(API_SERVER),
+            &self.apiserver_args(),
+        )
     }
 
     /// Starts kube-controller-manager. The kinds that its garbage collector is to know must be served
@@ -202,8 +213,8 @@ impl ControlPlane {
         Ok(config)
     }
 
-    fn apiserver_args(&self, dir: &Path) -> Vec<String> {
-        let file = |name: &str| dir.join(name).display().to_string();
+    fn apiserver_args(&self) -> Vec<String> {
+        let file = |name: &str| self.dir.join(name).display().to_string();
         vec![
             format!("--etcd-servers=http://{ETCD}"),
             "--bind-address=0.0.0.0".to_owned(),
@@ -245,7 +256,7 @@ fn etcd_args(dir: &Path, quota: Option<u64>) -> Vec<String> {
     args
 }
 
-async fn ready(client: &kube::Client) -> Result<(), String> {
+pub(crate) async fn ready(client: &kube::Client) -> Result<(), String> {
     let request = kube::core::Request::new("").get("readyz", &kube::api::GetParams::default());
     let request = request.map_err(|e| e.to_string())?;
     client

@@ -1,4 +1,5 @@
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace as Object, ServiceAccount};
 use kube::{
@@ -11,6 +12,10 @@ use crate::{
     FIELD_MANAGER, TestBed,
     error::{Context as _, Error, Result},
 };
+
+/// How long a namespace may take to be usable: the controllers come back only a while after an API server that was
+/// away.
+const USABLE: Duration = Duration::from_mins(1);
 
 /// A namespace of one test. When it is dropped it is deleted; when it is dropped by a panic, the ends of
 /// all logs are printed first.
@@ -40,10 +45,8 @@ impl TestBed {
         .await
         .context(|| format!("creating namespace {name}"))?;
         let what = format!("namespace {name} has its service account and CA");
-        self.wait_for(&what, std::time::Duration::from_secs(15), async || {
-            usable(&client, &name).await
-        })
-        .await?;
+        self.wait_for(&what, USABLE, async || usable(&client, &name).await)
+            .await?;
         Ok(Namespace { bed: self, name })
     }
 

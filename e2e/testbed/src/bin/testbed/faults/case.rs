@@ -1,20 +1,22 @@
 //! A namespace with a Model, an operator of its own behind a proxy, and things that are nobody's business.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use fault_proxy::{Action, Fault, Seen, Verb};
+use fault_proxy::{Action, Fault, Seen};
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use kthena_bridge_api::child::ChildKind;
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, ResourceExt as _};
-use serde_json::Value;
 use testbed::{Error, Namespace, Result, TestBed};
 
+use super::identity;
 use super::life::Step;
 use super::operator::Operator;
+use super::oracle;
 use super::plan::Plan;
+use super::recorded::{Settled, settled, watched};
 use super::state::{State, capture};
 
 /// The Model of every plan.
@@ -60,6 +62,8 @@ spec:
 /// A namespace with a Model, an operator of its own behind a proxy, and things that are nobody's business.
 pub(crate) struct Case<'a> {
     pub(crate) bed: &'a TestBed,
+    /// What its operators run.
+    pub(crate) binary: &'a Path,
     pub(crate) namespace: Namespace<'a>,
     pub(crate) operator: Operator,
     /// The Models, of which the first is [`MODEL`].
@@ -83,32 +87,22 @@ pub(crate) struct Patience {
     pub(crate) limit: Duration,
 }
 
-/// What came of a step.
-#[derive(Clone, Debug)]
-pub(crate) struct Settled {
-    pub(crate) state: State,
-    /// How often each object was written, by verb and object.
-    pub(crate) writes: BTreeMap<String, u32>,
-    /// How many different things each status said.
-    pub(crate) said: BTreeMap<String, u32>,
-    /// How many requests to write there were.
-    pub(crate) requests: u32,
-    /// How often a fault happened; one of a watch counts when its watch had something to pass on, or ended.
-    pub(crate) fired: u32,
-    /// From the first fault, else from the beginning, until the last write.
-    pub(crate) took: Duration,
-}
-
 impl<'a> Case<'a> {
-    /// Makes the namespace and the Model, which is not annotated, and starts the operator.
-    pub(crate) async fn start(bed: &'a TestBed, binary: &Path) -> Result<Self> {
+    /// Makes the namespace and the Model, which is not annotated, and starts the operator with more `arguments`.
+    pub(crate) async fn start(
+        bed: &'a TestBed,
+        binary: &'a Path,
+        arguments: &[&str],
+    ) -> Result<Self> {
         let namespace = bed.namespace("faults").await?;
         namespace.gateway(GATEWAY).await?;
         namespace.apply(FOREIGN).await?;
-        make_active(bed, &namespace, MODEL).await?;
-        let operator = Operator::start(bed, binary, namespace.name(), GATEWAY).await?;
+        make_active(bed, &namespace, MODEL, ACTIVE).await?;
+        identity::grant(&namespace).await?;
+        let operator = Operator::start(bed, binary, namespace.name(), GATEWAY, arguments).await?;
         let mut case = Self {
             bed,
+            binary,
             namespace,
             operator,
             models: vec![MODEL.to_owned()],
@@ -137,7 +131,7 @@ impl<'a> Case<'a> {
     pub(crate) async fn add(&mut self, models: &[&str]) -> Result<()> {
         for model in models {
             if !self.models.iter().any(|known| known == model) {
-                make_active(self.bed, &self.namespace, model).await?;
+                make_active(self.bed, &self.namespace, model, ACTIVE).await?;
                 self.models.push((*model).to_owned());
             }
         }
@@ -190,17 +184,7 @@ impl<'a> Case<'a> {
 
     /// What became of what is nobody's business; empty when nothing did.
     pub(crate) async fn meddled(&self) -> Result<String> {
-        let now = self.versions().await?;
-        let changed: Vec<_> = now
-            .iter()
-            .zip(&self.foreign)
-            .filter(|(now, was)| now != was)
-            .collect();
-        Ok(if changed.is_empty() {
-            String::new()
-        } else {
-            format!("foreign objects changed: {changed:?}")
-        })
+        Ok(oracle::changed(&self.foreign, &self.versions().await?))
     }
 
     /// Begins with a plan; what follows is counted from here.
@@ -250,14 +234,38 @@ impl<'a> Case<'a> {
         Ok(settled)
     }
 
+    /// The requests since then.
+    pub(crate) fn seen(&self, since: &Since) -> Vec<Seen> {
+        self.operator.proxy.seen(since.from)
+    }
+
     /// How often an object was written since then.
     pub(crate) fn written(&self, since: &Since, kind: ChildKind, name: &str) -> u32 {
         let resource = kind.api_resource().plural;
-        let seen = self.operator.proxy.seen(since.from);
+        let seen = self.seen(since);
         let wrote = seen.iter().filter(|seen| {
             seen.wrote() && seen.request.resource == resource && seen.request.name == name
         });
         u32::try_from(wrote.count()).unwrap_or(u32::MAX)
+    }
+
+    /// Waits until everything is as `wanted`, whatever is sent meanwhile.
+    pub(crate) async fn reach(&self, wanted: &State, limit: Duration) -> Result<(), String> {
+        let reached = self.bed.wait_for("all is as wanted", limit, async || {
+            let state = capture(self.bed, &self.namespace, &self.models).await?;
+            let differences = state.differences(wanted);
+            differences.is_empty().then_some(()).ok_or(differences)
+        });
+        reached.await.map_err(|e| e.to_string())
+    }
+
+    /// Fails while the operator does not watch all that it is to, by what it asked for.
+    pub(crate) fn is_watched(&self, seen: &[Seen]) -> Result<(), String> {
+        let watched = watched(seen);
+        let missing: Vec<_> = self.watched.difference(&watched).collect();
+        let all = missing.is_empty();
+        all.then_some(())
+            .ok_or_else(|| format!("it does not watch {missing:?}"))
     }
 
     /// The same as [`Self::rest`], and what came of it.
@@ -293,12 +301,22 @@ impl<'a> Case<'a> {
                 return Err(format!("the operator ended by itself: {ended}"));
             }
             let seen = proxy.seen(since.from);
-            seen.iter().try_for_each(|seen| self.is_its_own(seen))?;
+            let strayed = oracle::strayed(&seen, &self.models);
+            if !strayed.is_empty() {
+                return Err(strayed);
+            }
             if self.rests(&seen, since.at, patience.quiet) {
-                let state = capture(self.bed, &self.namespace, &self.models).await?;
-                match fits(&state, &seen) {
-                    Ok(()) if proxy.count() == since.from + seen.len() => return Ok((state, seen)),
-                    Ok(()) => {}
+                // An API server that has just been started does not tell everything yet.
+                let state = capture(self.bed, &self.namespace, &self.models).await;
+                let fits = state.and_then(|state| {
+                    state.keeps_its_word()?;
+                    fits(&state, &seen).map(|()| state)
+                });
+                match fits {
+                    Ok(state) if proxy.count() == since.from + seen.len() => {
+                        return Ok((state, seen));
+                    }
+                    Ok(_) => {}
                     Err(problem) => last = problem,
                 }
             }
@@ -310,42 +328,12 @@ impl<'a> Case<'a> {
         ))
     }
 
-    /// What the operator writes or lists in a time in which nothing happens; empty when nothing.
+    /// What the operator writes or lists in a time in which nothing happens, beside renewing its Lease; empty when
+    /// nothing.
     pub(crate) async fn restless(&self, time: Duration) -> String {
         let from = self.operator.proxy.count();
         tokio::time::sleep(time).await;
-        let seen = self.operator.proxy.seen(from);
-        let asked = seen
-            .iter()
-            .filter(|s| s.request.verb.writes() || s.request.verb == Verb::List);
-        asked
-            .map(|seen| seen.request.to_string())
-            .collect::<Vec<_>>()
-            .join(", ")
-    }
-
-    /// An error when a write is about something that the operator has no business with.
-    fn is_its_own(&self, seen: &Seen) -> Result<(), String> {
-        let request = &seen.request;
-        let child = ChildKind::ALL
-            .iter()
-            .any(|kind| kind.api_resource().plural == request.resource);
-        let own = self.models.iter().any(|model| {
-            if child {
-                let picker = format!("{model}-epp");
-                (request.name == *model || request.name == picker) && request.subresource.is_empty()
-            } else {
-                (
-                    request.resource.as_str(),
-                    &request.name,
-                    request.subresource.as_str(),
-                ) == ("modelboosters", model, "status")
-            }
-        });
-        if own || !request.writes() {
-            return Ok(());
-        }
-        Err(format!("it wrote what is not its own: {request}"))
+        oracle::asked(&self.operator.proxy.seen(from))
     }
 
     /// Whether the operator sent nothing for a while; when it was started since `began`, it also has to have come
@@ -369,9 +357,14 @@ impl<'a> Case<'a> {
 }
 
 /// Makes a Model, which is not annotated, and waits until Kthena says that it is active.
-async fn make_active(bed: &TestBed, namespace: &Namespace<'_>, name: &str) -> Result<()> {
+pub(crate) async fn make_active(
+    bed: &TestBed,
+    namespace: &Namespace<'_>,
+    name: &str,
+    limit: Duration,
+) -> Result<()> {
     let model = namespace.model(name).await?;
-    bed.wait_for(format!("the Model {name} is active"), ACTIVE, async || {
+    bed.wait_for(format!("the Model {name} is active"), limit, async || {
         let conditions = model.get().await?.status.unwrap_or_default().conditions;
         let active = conditions
             .iter()
@@ -383,103 +376,4 @@ async fn make_active(bed: &TestBed, namespace: &Namespace<'_>, name: &str) -> Re
         }
     })
     .await
-}
-
-/// The resources of which a watch was begun.
-fn watched(seen: &[Seen]) -> BTreeSet<String> {
-    let begun = seen
-        .iter()
-        .filter(|s| s.request.verb == Verb::Watch && s.code == Some(200));
-    begun
-        .map(|seen| format!("{}.{}", seen.request.resource, seen.request.group))
-        .map(short)
-        .collect()
-}
-
-/// Those of ours and of the core go by their plural.
-fn short(resource: String) -> String {
-    match resource.split_once('.') {
-        Some((plural, group)) if group != "llm-d.ai" => plural.to_owned(),
-        _ => resource,
-    }
-}
-
-/// Whether a write changes nothing but whose which field is, as is done once between the create of an object and
-/// its first change.
-fn is_bookkeeping(body: &[u8]) -> bool {
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    body.as_array().is_some_and(|operations| {
-        operations.iter().all(|o| {
-            let path = o["path"].as_str().unwrap_or_default();
-            path == "/metadata/resourceVersion" || path.starts_with("/metadata/managedFields/")
-        })
-    })
-}
-
-/// The reasons that a write of conditions gives, and the uid that it is for; nothing for other writes.
-pub(crate) fn said(seen: &Seen) -> String {
-    let body: Value = serde_json::from_slice(&seen.body).unwrap_or_default();
-    let conditions = body.pointer("/status/conditions").and_then(Value::as_array);
-    let Some(conditions) = conditions else {
-        return String::new();
-    };
-    let reasons = conditions.iter().filter_map(|c| c["reason"].as_str());
-    let uid = body["metadata"]["uid"].as_str().unwrap_or_default();
-    format!("{} of {uid} ", reasons.collect::<Vec<_>>().join(", "))
-}
-
-/// What a write of conditions says, whenever it says so.
-fn without_times(body: &[u8]) -> String {
-    let mut body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let conditions = body.pointer_mut("/status/conditions");
-    for condition in conditions
-        .and_then(Value::as_array_mut)
-        .into_iter()
-        .flatten()
-    {
-        if let Some(fields) = condition.as_object_mut() {
-            fields.remove("lastTransitionTime");
-        }
-    }
-    body.to_string()
-}
-
-fn settled(state: State, seen: &[Seen], began: Instant) -> Settled {
-    let mut writes = BTreeMap::new();
-    let mut said: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut requests = 0;
-    for seen in seen.iter().filter(|seen| seen.request.writes()) {
-        requests += 1;
-        if seen.wrote() {
-            let mut object = seen.request.to_string();
-            if is_bookkeeping(&seen.body) {
-                object.push_str(" (managed fields)");
-            }
-            if seen.request.subresource == "status" {
-                let told = said.entry(object.clone()).or_default();
-                told.insert(without_times(&seen.body));
-            }
-            *writes.entry(object).or_default() += 1;
-        }
-    }
-    let count = |told: BTreeSet<String>| u32::try_from(told.len()).unwrap_or(u32::MAX);
-    let said = said.into_iter().map(|(object, told)| (object, count(told)));
-    let first = seen.iter().find(|seen| seen.action.is_some());
-    let of_watch = |seen: &&Seen| matches!(seen.action, Some(Action::Watch(_)));
-    let fired = seen
-        .iter()
-        .filter(|seen| seen.action.is_some() && !of_watch(seen))
-        .count();
-    let last = seen.iter().rev().find(|seen| seen.wrote());
-    let since = first.map_or(began, |first| first.at);
-    Settled {
-        state,
-        writes,
-        said: said.collect(),
-        requests,
-        fired: u32::try_from(fired).unwrap_or(u32::MAX),
-        took: last
-            .map(|last| last.at.saturating_duration_since(since))
-            .unwrap_or_default(),
-    }
 }

@@ -7,16 +7,19 @@
 
 mod case;
 mod explore;
+mod identity;
 mod life;
 mod operator;
+mod oracle;
 mod plan;
+mod recorded;
 mod rows;
 mod state;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use futures::future::{join_all, try_join_all};
@@ -24,11 +27,13 @@ use kthena_bridge_api::child::ChildKind;
 use serde_json::json;
 use testbed::{Error, Options, Result, TestBed, built_binaries};
 
-use case::{Case, Patience, Settled};
+use case::{Case, Patience};
 use explore::Walk;
 use life::{LIFE, Step};
+use oracle::excess;
 use plan::Plan;
-use rows::Row;
+use recorded::{Settled, said};
+use rows::{Ends, Place, Row};
 use state::State;
 
 /// How often the life is lived without a fault.
@@ -71,6 +76,9 @@ pub(crate) struct Arguments {
     /// The seed of the first walk; those of the others follow.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// The binary of another version, that takes turns with this one.
+    #[arg(long)]
+    other: Option<PathBuf>,
 }
 
 /// What a step ends in, and what it takes.
@@ -127,8 +135,10 @@ pub(crate) async fn run(options: &Arguments) -> Result<()> {
     let kinds = ChildKind::ALL.into_iter();
     // llm-d's are called the same, and not installed.
     let kinds = kinds.filter(|kind| served.state.has(*kind) && kind.group() != "llm-d.ai");
-    let mut rows = Row::all(&kinds.collect::<Vec<_>>());
+    let mut rows = Row::all(&kinds.collect::<Vec<_>>(), options.other.is_some());
     rows.retain(|row| row.name().contains(only));
+    // Whoever wants a sample wants it soon.
+    rows.retain(|row| sample == 0 || row.place() == Place::Shared);
     let all = plans.len() + rows.len();
     let mut at = 0;
     let mut is_drawn = || {
@@ -147,6 +157,13 @@ pub(crate) async fn run(options: &Arguments) -> Result<()> {
         bed: &bed,
         binary: &binary,
         expected: &expected,
+        ends: Ends {
+            states: expected
+                .iter()
+                .map(|(step, expected)| (*step, expected.state.clone()))
+                .collect(),
+            other: options.other.clone(),
+        },
         queues: RefCell::new(queues),
         rows: RefCell::new(rows.into()),
         seeds: RefCell::new((options.seed..options.seed.saturating_add(options.walks)).collect()),
@@ -154,6 +171,7 @@ pub(crate) async fn run(options: &Arguments) -> Result<()> {
         tally: RefCell::default(),
     };
     join_all((0..options.together).map(|_| run.work())).await;
+    run.work_alone().await;
     let Tally {
         plans,
         walks,
@@ -174,7 +192,9 @@ pub(crate) async fn run(options: &Arguments) -> Result<()> {
         "seconds": began.elapsed().as_secs(),
     });
     writeln!(std::io::stdout(), "{result}").map_err(|e| Error::Other(format!("printing: {e}")))?;
-    if violations > 0 || plans + walks == 0 || quiet == 0 {
+    // Not every row leaves somebody who could be.
+    let restless = quiet == 0 && only.is_empty();
+    if violations > 0 || plans + walks == 0 || restless {
         return Err(Error::Other(format!(
             "{violations} violations in {plans} plans, and {quiet} operators that were looked at for a quiet minute"
         )));
@@ -188,7 +208,7 @@ async fn reference(
     binary: &Path,
 ) -> Result<(BTreeMap<Step, Expected>, BTreeSet<String>)> {
     let lives = (0..REFERENCES).map(async |_| {
-        let case = Case::start(bed, binary).await?;
+        let case = Case::start(bed, binary, &[]).await?;
         let mut steps = Vec::new();
         for step in LIFE {
             let settled = case.step(step, None, None, AT_FIRST).await;
@@ -244,6 +264,7 @@ struct Run<'a> {
     bed: &'a TestBed,
     binary: &'a Path,
     expected: &'a BTreeMap<Step, Expected>,
+    ends: Ends,
     queues: RefCell<BTreeMap<Step, VecDeque<Plan>>>,
     rows: RefCell<VecDeque<Row>>,
     /// Of walks that are to come.
@@ -254,11 +275,20 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn is_over(&self) -> bool {
-        self.seeds.borrow().is_empty() && self.rows.borrow().is_empty() && self.plans_are_over()
+        let alone = |row: &Row| row.place() == Place::Alone;
+        let rows_are_over = self.rows.borrow().iter().all(alone);
+        self.seeds.borrow().is_empty() && rows_are_over && self.plans_are_over()
     }
 
     fn plans_are_over(&self) -> bool {
         self.queues.borrow().values().all(VecDeque::is_empty)
+    }
+
+    /// The next row that may be carried out there.
+    fn next(&self, place: Place) -> Option<Row> {
+        let mut rows = self.rows.borrow_mut();
+        let at = rows.iter().position(|row| row.place() == place)?;
+        rows.remove(at)
     }
 
     fn violation(&self, what: &str, case: Option<&Case<'_>>) {
@@ -269,20 +299,32 @@ impl Run<'_> {
         }
     }
 
+    async fn start(&self, arguments: &[&str]) -> Option<Case<'_>> {
+        match Case::start(self.bed, self.binary, arguments).await {
+            Ok(case) => Some(case),
+            Err(error) => {
+                self.violation(&format!("no case can be started: {error}"), None);
+                None
+            }
+        }
+    }
+
     /// Lives on as long as there are plans, and then looks whether it is quiet.
     async fn work(&self) {
         while !self.is_over() {
-            let mut case = match Case::start(self.bed, self.binary).await {
-                Ok(case) => case,
-                Err(error) => {
-                    return self.violation(&format!("no case can be started: {error}"), None);
+            if let Some(row) = self.next(Place::Apart) {
+                if let Some(case) = self.suffer_apart(row).await {
+                    self.rest(&case).await;
                 }
+                continue;
+            }
+            let Some(mut case) = self.start(&[]).await else {
+                return;
             };
             let mut well = true;
             while well && !self.is_over() {
-                let row = self.rows.borrow_mut().pop_front();
-                well = if let Some(row) = row {
-                    self.suffer(&case, row).await
+                well = if let Some(row) = self.next(Place::Shared) {
+                    self.suffer(&mut case, row).await
                 } else if self.plans_are_over() {
                     self.walk(&mut case).await
                 } else {
@@ -340,18 +382,29 @@ impl Run<'_> {
         true
     }
 
-    /// Has others do this; whether that went well, and the case can go on.
-    async fn suffer(&self, case: &Case<'_>, row: Row) -> bool {
-        let (Some(served), Some(closed)) = (
-            self.expected.get(&Step::Create),
-            self.expected.get(&Step::Close),
-        ) else {
-            return false;
+    /// Carries out what needs the whole bed, one after the other, and then looks whether all of them are quiet.
+    async fn work_alone(&self) {
+        let mut cases = Vec::new();
+        while let Some(row) = self.next(Place::Alone) {
+            cases.extend(self.suffer_apart(row).await);
+        }
+        join_all(cases.iter().map(|case| self.rest(case))).await;
+    }
+
+    /// Carries out a row in a case of its own, and gives that back where all went well.
+    async fn suffer_apart(&self, row: Row) -> Option<Case<'_>> {
+        let mut case = self.start(row.arguments()).await?;
+        self.suffer(&mut case, row).await.then_some(case)
+    }
+
+    /// Carries out a row; whether that went well, and the case can go on.
+    async fn suffer(&self, case: &mut Case<'_>, row: Row) -> bool {
+        let carried_out = row.carry_out(case, &self.ends).await;
+        let meddled = if row.ends_the_namespace() {
+            String::new()
+        } else {
+            case.meddled().await.unwrap_or_else(|e| e.to_string())
         };
-        let carried_out = row
-            .carry_out(case, &served.state, &closed.state, WITH_FAULT)
-            .await;
-        let meddled = case.meddled().await.unwrap_or_else(|e| e.to_string());
         self.tally.borrow_mut().plans += 1;
         let name = row.name();
         let problem = match carried_out {
@@ -429,29 +482,6 @@ impl Run<'_> {
     }
 }
 
-/// What was written more often than once more than without a fault; empty when nothing was. How many states a
-/// Model goes through depends on the time that each takes, so of its status once more is allowed than there were
-/// different things to say, and once for each fault. What is done by a view of the past has to be done again by
-/// one of now.
-fn excess(settled: &Settled, wanted: &Expected, plan: Option<&Plan>) -> String {
-    let stale = u32::from(plan.is_some_and(Plan::shows_the_past));
-    let more = settled.writes.iter().filter_map(|(object, times)| {
-        if let Some(said) = settled.said.get(object) {
-            return (*times > said + 1 + settled.fired)
-                .then(|| format!("{object} {times} times, to say {said} different things"));
-        }
-        let usual = wanted.writes.get(object).copied().unwrap_or_default();
-        (*times > usual + 1 + stale)
-            .then(|| format!("{object} {times} times, without a fault {usual}"))
-    });
-    let more: Vec<String> = more.collect();
-    if more.is_empty() {
-        String::new()
-    } else {
-        format!("too many writes: {}", more.join("; "))
-    }
-}
-
 /// The end of what the operator sent and said.
 fn story(case: &Case<'_>) -> String {
     let proxy = &case.operator.proxy;
@@ -459,7 +489,7 @@ fn story(case: &Case<'_>) -> String {
     let seen = seen.iter().map(|seen| {
         let refused = seen.refused.as_deref().unwrap_or_default();
         let ago = seen.at.elapsed().as_millis();
-        let said = case::said(seen);
+        let said = said(seen);
         format!(
             "  -{ago} ms {} {:?} {:?} {said}{refused}\n",
             seen.request, seen.code, seen.action
@@ -474,53 +504,4 @@ fn story(case: &Case<'_>) -> String {
 fn println(line: &str) {
     // Where nobody reads, nothing is lost: the result is an exit code, too.
     let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn problem(settled: &Settled) -> String {
-        let wanted = Expected {
-            state: State::default(),
-            writes: BTreeMap::from([(ROUTE.to_owned(), 2)]),
-            requests: 2,
-        };
-        excess(settled, &wanted, None)
-    }
-
-    fn settled(object: &str, times: u32, said: &[(&str, u32)], fired: u32) -> Settled {
-        let counted = |(object, times): &(&str, u32)| ((*object).to_owned(), *times);
-        Settled {
-            state: State::default(),
-            writes: BTreeMap::from([counted(&(object, times))]),
-            said: said.iter().map(counted).collect(),
-            requests: times,
-            fired,
-            took: Duration::ZERO,
-        }
-    }
-
-    const ROUTE: &str = "patch httproutes/demo";
-    const STATUS: &str = "patch modelboosters/demo/status";
-
-    #[test]
-    fn once_more_than_needed_is_allowed() {
-        assert_eq!(problem(&settled(ROUTE, 3, &[], 1)), "");
-        assert_eq!(
-            problem(&settled(ROUTE, 4, &[], 9)),
-            "too many writes: patch httproutes/demo 4 times, without a fault 2"
-        );
-    }
-
-    #[test]
-    fn a_status_is_written_when_there_is_something_else_to_say() {
-        let wrote = |times, fired| problem(&settled(STATUS, times, &[(STATUS, 4)], fired));
-        assert_eq!(wrote(5, 0), "");
-        assert_eq!(wrote(6, 1), "");
-        assert_eq!(
-            wrote(6, 0),
-            "too many writes: patch modelboosters/demo/status 6 times, to say 4 different things"
-        );
-    }
 }

@@ -1,8 +1,9 @@
-//! The operator of one plan: a process behind a proxy, confined to a namespace, killed and started again as
+//! The operator of one plan: a process behind a proxy, confined to a namespace and to its rights there, killed and started again as
 //! the plan says.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use testbed::{Error, Result, TestBed};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+
+use super::identity;
 
 /// How long it may take to end when it is told to.
 const STOP: Duration = Duration::from_secs(15);
@@ -23,6 +26,8 @@ pub(crate) struct Fate {
     pub(crate) killed: Vec<Instant>,
     /// When it was started.
     pub(crate) started: Vec<Instant>,
+    /// The process that was started last.
+    pub(crate) pid: Option<u32>,
     /// Why it ended although nobody ended it.
     pub(crate) ended: Option<String>,
 }
@@ -45,20 +50,24 @@ impl Drop for Operator {
 }
 
 impl Operator {
-    /// Starts `binary` for the Models of one namespace, whose Gateway is called `gateway`.
+    /// Starts `binary` with more `arguments` for the Models of one namespace, whose Gateway is called `gateway`.
     pub(crate) async fn start(
         bed: &TestBed,
         binary: &Path,
         namespace: &str,
         gateway: &str,
+        arguments: &[&str],
     ) -> Result<Self> {
+        // There may be several for a namespace.
+        static COUNT: AtomicU32 = AtomicU32::new(1);
         let failed =
             |what: &str, error: &dyn std::fmt::Display| Error::Other(format!("{what}: {error}"));
-        let proxy = Proxy::start(bed.client()?)
+        let proxy = Proxy::start(bed.client_of(identity::user(namespace))?)
             .await
             .map_err(|e| failed("starting a proxy", &e))?;
         let proxy = Arc::new(proxy);
-        let dir = bed.dir().join("faults").join(namespace);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = bed.dir().join("faults").join(number.to_string());
         std::fs::create_dir_all(&dir).map_err(|e| failed("making a folder", &e))?;
         let kubeconfig = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "proxy",
@@ -68,6 +77,10 @@ impl Operator {
         });
         let process = Process {
             binary: binary.to_owned(),
+            arguments: arguments
+                .iter()
+                .map(|&argument| argument.to_owned())
+                .collect(),
             kubeconfig: dir.join("kubeconfig"),
             config: dir.join("config.yaml"),
             log: dir.join("operator.log"),
@@ -119,6 +132,16 @@ impl Operator {
         self.upgrade(more).await
     }
 
+    /// Sends the process a signal.
+    pub(crate) async fn signal(&self, signal: &str) -> Result<()> {
+        let pid = self.fate().pid;
+        send(
+            signal,
+            pid.ok_or_else(|| Error::Other("the operator does not run".to_owned()))?,
+        )
+        .await
+    }
+
     /// What became of the process so far.
     pub(crate) fn fate(&self) -> Fate {
         self.fate.borrow().clone()
@@ -127,6 +150,7 @@ impl Operator {
 
 struct Process {
     binary: PathBuf,
+    arguments: Vec<String>,
     kubeconfig: PathBuf,
     config: PathBuf,
     log: PathBuf,
@@ -156,13 +180,16 @@ impl Process {
         let mut command = Command::new(&self.binary);
         command
             .args(["run", "--listen", "127.0.0.1:0", "--config"])
-            .arg(&self.config);
+            .arg(&self.config)
+            .args(&self.arguments);
         command
             .env("KUBECONFIG", &self.kubeconfig)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(same_log);
-        command.kill_on_drop(true).spawn().map_err(failed)
+        let child = command.kill_on_drop(true).spawn().map_err(failed)?;
+        fate.send_modify(|fate| fate.pid = child.id());
+        Ok(child)
     }
 }
 
@@ -226,15 +253,20 @@ async fn restart(
 ) -> Result<Child> {
     process.configure(more)?;
     if let Some(pid) = child.id() {
-        let kill = Command::new("kill")
-            .args(["-TERM", &pid.to_string()])
-            .status()
-            .await;
-        kill.map_err(|e| Error::Other(format!("kill -TERM {pid}: {e}")))?;
+        send("TERM", pid).await?;
     }
     tokio::select! {
         _ = child.wait() => process.spawn(fate),
         () = proxy.crashed() => kill(process, child, proxy, fate).await,
         () = tokio::time::sleep(STOP) => Err(Error::Other(format!("it has not ended within {STOP:?} of SIGTERM"))),
+    }
+}
+
+async fn send(signal: &str, pid: u32) -> Result<()> {
+    let mut kill = Command::new("kill");
+    kill.args([format!("-{signal}"), pid.to_string()]);
+    match kill.status().await {
+        Ok(status) if status.success() => Ok(()),
+        other => Err(Error::Other(format!("kill -{signal} {pid}: {other:?}"))),
     }
 }

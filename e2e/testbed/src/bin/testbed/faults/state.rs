@@ -1,6 +1,6 @@
 //! What there is in a namespace of what the operator writes, without what differs from run to run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, MANAGED_BY};
@@ -9,7 +9,20 @@ use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use testbed::{Namespace, TestBed};
 
-/// Objects by kind and name, and the Models' conditions.
+/// What a Model that is served needs.
+const NEEDED: [ChildKind; 7] = [
+    ChildKind::HTTPRoute,
+    ChildKind::InferencePool,
+    ChildKind::ConfigMap,
+    ChildKind::Deployment,
+    ChildKind::RoleBinding,
+    ChildKind::Service,
+    ChildKind::ServiceAccount,
+];
+/// Of them, what gateways say whether they take it.
+const TOLD: [ChildKind; 2] = [ChildKind::HTTPRoute, ChildKind::InferencePool];
+
+/// Objects by kind and name, what gateways say of them, and the Models' conditions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct State(BTreeMap<String, Value>);
 
@@ -48,6 +61,9 @@ pub(crate) async fn capture(
         };
         for object in found {
             let name = object.metadata.name.clone().unwrap_or_default();
+            if TOLD.contains(&kind) {
+                state.insert(format!("status of {kind} {name}"), told(&object));
+            }
             state.insert(
                 format!("{kind} {name}"),
                 essence(&object, namespace.name(), &owners),
@@ -71,6 +87,20 @@ pub(crate) async fn capture(
         }
     }
     Ok(State(state))
+}
+
+/// What gateways say of the version that there is: conditions that are true, by type.
+fn told(object: &DynamicObject) -> Value {
+    let generation = json!(object.metadata.generation);
+    let parents = object.data["status"]["parents"].as_array();
+    let told = |parent: &Value| {
+        let conditions = parent["conditions"].as_array().into_iter().flatten();
+        let current =
+            conditions.filter(|c| c["status"] == "True" && c["observedGeneration"] == generation);
+        let types: BTreeSet<&str> = current.filter_map(|c| c["type"].as_str()).collect();
+        json!(types)
+    };
+    parents.into_iter().flatten().map(told).collect()
 }
 
 /// An object without what changes by itself, or by being made anew.
@@ -129,6 +159,43 @@ impl State {
             let _ = writeln!(text, "{key} is not there");
         }
         text
+    }
+
+    /// Fails when a Model says that it is served, and lacks something that it needs, or no gateway takes it.
+    pub(crate) fn keeps_its_word(&self) -> Result<(), String> {
+        for (key, condition) in &self.0 {
+            let model = key.strip_prefix("condition Programmed of ");
+            let Some(model) = model.filter(|_| condition["status"] == "True") else {
+                continue;
+            };
+            let broken = |what: String| Err(format!("{model} says that it is served, and {what}"));
+            if condition["current"] != true {
+                return broken("speaks of an older generation".to_owned());
+            }
+            for kind in NEEDED {
+                let picker = if kind.is_pickers() { "-epp" } else { "" };
+                let object = format!("{kind} {model}{picker}");
+                if !self.0.contains_key(&object) {
+                    return broken(format!("{object} is not there"));
+                }
+            }
+            for kind in TOLD {
+                let object = format!("{kind} {model}");
+                let told = &self.0.get(&format!("status of {object}"));
+                let parents = told.and_then(Value::as_array).into_iter().flatten();
+                let taken = |parent: &Value| {
+                    let types: Vec<_> = parent.as_array().into_iter().flatten().collect();
+                    ["Accepted", "ResolvedRefs"]
+                        .iter()
+                        .all(|wanted| types.iter().any(|type_| *type_ == wanted))
+                };
+                let mut parents = parents.peekable();
+                if parents.peek().is_none() || !parents.all(taken) {
+                    return broken(format!("no gateway takes {object}: {told:?}"));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Fails when a Model does not say that it is served, as it should, or when something is left of one that
@@ -324,5 +391,49 @@ mod tests {
         assert_eq!(of("now")["metadata"]["ownerReferences"][0]["uid"], "UID");
         assert_eq!(of("now")["spec"], json!({"selector": {"a": "NAMESPACE"}}));
         assert_ne!(of("now"), of("before"));
+    }
+
+    /// A Model that is served, and everything that belongs to it.
+    fn served() -> BTreeMap<String, Value> {
+        let objects = NEEDED.map(|kind| {
+            let picker = if kind.is_pickers() { "-epp" } else { "" };
+            (format!("{kind} demo{picker}"), json!({}))
+        });
+        let taken = json!([["Accepted", "ResolvedRefs"]]);
+        let told = TOLD.map(|kind| (format!("status of {kind} demo"), taken.clone()));
+        let condition = json!({"status": "True", "reason": "Programmed", "current": true});
+        let condition = ("condition Programmed of demo".to_owned(), condition);
+        objects.into_iter().chain(told).chain([condition]).collect()
+    }
+
+    #[test]
+    fn who_says_that_it_is_served_lacks_nothing() {
+        State(served()).keeps_its_word().unwrap();
+        for key in served().keys().filter(|key| !key.starts_with("condition ")) {
+            let mut without = served();
+            without.remove(key);
+            let problem = State(without).keeps_its_word().unwrap_err();
+            let object = key.trim_start_matches("status of ");
+            assert!(problem.contains(object), "{problem}");
+        }
+        for kind in TOLD {
+            for told in [json!([]), json!([["Accepted"]]), json!([["ResolvedRefs"]])] {
+                let mut untaken = served();
+                untaken.insert(format!("status of {kind} demo"), told);
+                State(untaken).keeps_its_word().unwrap_err();
+            }
+        }
+        let mut older = served();
+        older.insert(
+            "condition Programmed of demo".to_owned(),
+            json!({"status": "True", "current": false}),
+        );
+        State(older).keeps_its_word().unwrap_err();
+        let mut honest = BTreeMap::new();
+        honest.insert(
+            "condition Programmed of demo".to_owned(),
+            json!({"status": "False", "current": true}),
+        );
+        State(honest).keeps_its_word().unwrap();
     }
 }
