@@ -91,6 +91,8 @@ image-binary: ## The binary of the container image, as the Dockerfile builds it:
 	for sources in "$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/*; do flags+=(--remap-path-prefix="$$sources"=/cargo); done
 	commit=$$(rustc -vV | sed -n 's/^commit-hash: //p')
 	flags+=(--remap-path-prefix="$$(rustc --print sysroot)/lib/rustlib/src/rust=/rustc/$$commit")
+	# On arm64 a page may have 64 KiB, and the allocator has to know the largest.
+	case $(image_target) in aarch64*) export JEMALLOC_SYS_WITH_LG_PAGE=16 ;; esac
 	IFS=$$'\x1f'
 	CARGO_ENCODED_RUSTFLAGS="$${flags[*]}" PATH="$$tool/bin:$$PATH" \
 	  cargo auditable build --locked --release --package kthena-bridge --target $(image_target) --target-dir target

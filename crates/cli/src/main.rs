@@ -28,10 +28,11 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use plugin::Caller;
 
-/// The operator keeps very many small things for long and reads long lists now and then: glibc's allocator keeps
-/// what the lists took, and musl's, which the image would have, lets threads wait for each other.
+/// The operator keeps very many small things for long, and reads long lists now and then: glibc's allocator keeps
+/// what the lists took, and musl's, which the image would have, lets threads wait for each other. How it is set is in
+/// `.cargo/config.toml`.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Exposes Kthena Models through the cluster's Gateway.
 #[derive(Parser)]

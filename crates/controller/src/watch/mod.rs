@@ -574,6 +574,7 @@ fn typed<K: Resource>(mut object: K) -> K {
     *object.meta_mut() = ObjectMeta {
         generation: metadata.generation,
         owner_references: metadata.owner_references.clone(),
+        labels: None,
         ..reduced(metadata)
     };
     object

@@ -18,7 +18,7 @@ const OTHERS: usize = 199;
 const WRITERS: usize = 8;
 /// How many edits have to be answered, each within this.
 const EDITS: usize = 20;
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(2);
 /// How long it may take until all are active, and have a route.
 const READY: Duration = Duration::from_mins(5);
 /// A Gateway that nobody implements: the Envoy of the bed cannot watch as many files as it would need.
