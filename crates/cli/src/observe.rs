@@ -92,13 +92,8 @@ pub(crate) async fn observe(
         tokio::join!(
             lists.of::<ModelBooster>(namespace),
             lists.of::<Gateway>(everywhere),
-            lists.list(
-                &pod,
-                namespace,
-                LABEL_SERVING,
-                <Pod as From<WholePod>>::from
-            ),
-            lists.list(&pod, namespace, LABEL_PICKER, <Pod as From<WholePod>>::from),
+            lists.list(&pod, namespace, LABEL_SERVING, a_pod),
+            lists.list(&pod, namespace, LABEL_PICKER, a_pod),
         )
     };
     let deciding = async {
@@ -416,14 +411,9 @@ impl Lists<'_> {
         });
         let namespaces: BTreeSet<String> = pools.chain(models).collect();
         let resource = pods();
-        let lists = namespaces.iter().map(|namespace| {
-            self.list(
-                &resource,
-                Some(namespace),
-                "",
-                <Pod as From<WholePod>>::from,
-            )
-        });
+        let lists = namespaces
+            .iter()
+            .map(|namespace| self.list(&resource, Some(namespace), "", a_pod));
         for (namespace, found) in namespaces.iter().zip(join_all(lists).await) {
             let found = found?;
             if found.missing.is_none() {
@@ -454,6 +444,10 @@ impl Lists<'_> {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         notes.push(note);
     }
+}
+
+fn a_pod(whole: WholePod) -> Pod {
+    Pod::from(whole)
 }
 
 fn same<T>(object: T) -> T {

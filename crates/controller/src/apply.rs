@@ -142,7 +142,7 @@ impl Writer {
     async fn write(&self, desired: &Desired, topology: &Topology) -> Result<(), Error> {
         let (kind, owner) = (desired.kind, &topology.owner);
         let write = |to| Written {
-            owner: owner.uid.to_string(),
+            owner: owner.uid.clone(),
             kind,
             name: desired.name.clone(),
             to,

@@ -347,6 +347,8 @@ fn naming(verb: &str, model: &ModelBooster) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kthena_bridge_api::kthena::ModelBoosterSpec;
+
     use super::*;
 
     fn condition(message: &str) -> Condition {
@@ -367,7 +369,7 @@ mod tests {
             "default",
         );
         let publisher = Publisher::new(client, Arc::default());
-        let mut model = ModelBooster::new("demo", Default::default());
+        let mut model = ModelBooster::new("demo", ModelBoosterSpec::default());
         let served = Condition {
             type_: "Programmed".to_owned(),
             ..condition("answers")

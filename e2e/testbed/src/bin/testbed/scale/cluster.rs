@@ -29,7 +29,7 @@ pub(crate) const GATEWAY: &str = "inference-gateway";
 const FIRST: &str = "first-of-many";
 /// How many Models are made at a time.
 const TOGETHER: usize = 16;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A Model that was made.
 #[derive(Clone, Debug)]

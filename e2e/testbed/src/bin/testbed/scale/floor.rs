@@ -22,7 +22,7 @@ use super::measure::number;
 use super::stamp::Stamp;
 use super::stand_in;
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 const EVENTS: &str = "events.k8s.io";
 
 /// What is written for one Model, by the operator and by those who report on it.

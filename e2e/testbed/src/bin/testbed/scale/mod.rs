@@ -80,13 +80,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
 }
 
-impl Arguments {
-    /// How many Models may be exposed during a cold start of so many.
-    fn probes(&self, models: usize) -> usize {
-        (models / 20).clamp(10, 500)
-    }
-}
-
 /// Measures, prints a table and, in the last line, a JSON object. It fails when a figure is not what it has to be.
 pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
     size::check(&arguments.operator)?;

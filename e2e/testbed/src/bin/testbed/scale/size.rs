@@ -31,7 +31,7 @@ const FACTOR: f64 = 2.0;
 /// How long nothing is written before it is quiet.
 const QUIET: Duration = Duration::from_secs(5);
 /// How long one Model, in a cluster that does nothing else, may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// The kinds of which one is deleted to see it come back.
 const DELETED: [ChildKind; 8] = [
     ChildKind::HTTPRoute,
@@ -212,7 +212,8 @@ pub(crate) async fn objects(arguments: &Arguments, count: usize) -> Result<Measu
 /// Measures everything else.
 pub(crate) async fn all(arguments: &Arguments, count: usize) -> Result<Measured> {
     let bed = cluster::start(false)?;
-    let loaded = arguments.probes(count);
+    // As many Models may be exposed during the cold start.
+    let loaded = (count / 20).clamp(10, 500);
     let mut scene = Scene::set(&bed, arguments, count, loaded + arguments.idle_probes).await?;
     let mut measured = Measured {
         details: json!({}),
@@ -386,7 +387,7 @@ async fn rest(scene: &mut Scene<'_>, operator: &Operator, measured: &mut Measure
 /// between them what lies between.
 fn by_size(count: usize, few: f64, many: f64) -> Option<Bar> {
     let share = ((number(count) - 1_000.0) / 9_000.0).clamp(0.0, 1.0);
-    (count <= 10_000).then(|| Bar::AtMost(few + share * (many - few)))
+    (count <= 10_000).then_some(Bar::AtMost(few + share * (many - few)))
 }
 
 fn with(figure: Figure, bar: Option<Bar>) -> Figure {

@@ -200,7 +200,7 @@ async fn follow(
             Ok(Some(_)) => {}
             Ok(None) => return,
             Err(error) => {
-                shared.saw(|seen| seen.problem = Some(format!("watching {kind}: {error}")))
+                shared.saw(|seen| seen.problem = Some(format!("watching {kind}: {error}")));
             }
         }
     }
@@ -236,7 +236,7 @@ async fn follow_models(client: Client, shared: Arc<Shared>) {
             Ok(Some(_)) => {}
             Ok(None) => return,
             Err(error) => {
-                shared.saw(|seen| seen.problem = Some(format!("watching Models: {error}")))
+                shared.saw(|seen| seen.problem = Some(format!("watching Models: {error}")));
             }
         }
     }
