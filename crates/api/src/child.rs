@@ -3,6 +3,7 @@
 use std::fmt;
 
 use kube::core::ApiResource;
+use serde::{Deserialize, Serialize};
 
 /// Label on every object that we write, with the value [`MANAGED_BY`]. The watches select by it.
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -19,7 +20,7 @@ pub const ANNOTATION_ACTIVATED: &str = "kthena-bridge.io/activated";
 /// A kind that is written for an exposed Model.
 ///
 /// The order is the one in which plans list them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ChildKind {
     /// Who the endpoint picker is.
     ServiceAccount,

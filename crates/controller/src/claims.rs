@@ -6,16 +6,13 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::claims::{self, Claim, Conflict};
 use kthena_bridge_core::observe::Route;
-use kube::runtime::reflector::ObjectRef;
 
 use crate::interest::Interests;
+use crate::namespaced_name::NamespacedName;
 use crate::observe::{Caches, Change};
 use crate::queue::Queue;
-
-type Model = ObjectRef<ModelBooster>;
 
 /// Who has which requests, and who waits for them.
 #[derive(Debug)]
@@ -23,7 +20,7 @@ pub(crate) struct Claims {
     caches: Arc<Caches>,
     queue: Queue,
     /// The Models that have a claim, or want it.
-    contenders: Interests<Model, Claim>,
+    contenders: Interests<Claim>,
     taking: Mutex<()>,
 }
 
@@ -40,7 +37,7 @@ impl Claims {
     /// Takes what a route asks for; `live` is the route as it is.
     pub(crate) fn take(
         &self,
-        model: &Model,
+        model: &NamespacedName,
         wanted: Route,
         live: Option<&Route>,
     ) -> Result<(), Box<Conflict>> {
@@ -65,10 +62,9 @@ impl Claims {
     }
 
     /// Gives up what the route `namespace`/`name` of a Model asked for.
-    pub(crate) fn release(&self, model: &Model, name: &str) {
-        let namespace = model.namespace.as_deref().unwrap_or_default();
+    pub(crate) fn release(&self, model: &NamespacedName, name: &str) {
         self.contenders.forget(model);
-        self.changed(self.caches.claimed.gone(namespace, name).as_ref());
+        self.changed(self.caches.claimed.gone(model.namespace(), name).as_ref());
     }
 
     /// Has those looked at whom a change of a route concerns.
@@ -76,7 +72,7 @@ impl Claims {
         self.tell(change, None);
     }
 
-    fn tell(&self, change: Option<&Change<Route>>, by: Option<&Model>) {
+    fn tell(&self, change: Option<&Change<Route>>, by: Option<&NamespacedName>) {
         let routes = change.iter().flat_map(|change| change.both());
         let changed: HashSet<Claim> = routes
             .flat_map(|route| claims::of(route, &*self.caches))

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::Config;
 use kthena_bridge_core::names::Names;
 use kube::Client;
-use kube::runtime::reflector::{ObjectRef, Store};
 
 use crate::apply::Writer;
 use crate::claims::Claims;
@@ -14,6 +12,7 @@ use crate::configuration::Configuration;
 use crate::event::Events;
 use crate::interest::Interests;
 use crate::metrics::Metrics;
+use crate::namespaced_name::NamespacedName;
 use crate::observe::Caches;
 use crate::queue::Queue;
 use crate::reachable::Prober;
@@ -24,14 +23,14 @@ use crate::status::Publisher;
 pub(crate) struct Context {
     /// The operator's configuration, which may change.
     pub(crate) configuration: Configuration,
-    /// The Models.
-    pub(crate) models: Store<ModelBooster>,
-    /// Everything else that is observed.
+    /// Everything that is observed.
     pub(crate) caches: Arc<Caches>,
     /// Which Models look at what.
-    pub(crate) interests: Interests<ObjectRef<ModelBooster>>,
+    pub(crate) interests: Interests,
     /// Who has which requests.
     pub(crate) claims: Arc<Claims>,
+    /// The Models that are to be looked at.
+    pub(crate) queue: Queue,
     /// Writes objects.
     pub(crate) writer: Writer,
     /// Writes conditions.
@@ -41,7 +40,7 @@ pub(crate) struct Context {
     /// Sends requests through the Gateways, where that is configured.
     pub(crate) prober: Option<Prober>,
     /// What failed.
-    pub(crate) retries: Retries<ObjectRef<ModelBooster>>,
+    pub(crate) retries: Retries,
     /// Whether any Model has an endpoint picker of somebody else: only then are endpoints looked at.
     endpoints: tokio::sync::watch::Sender<bool>,
     /// What is counted.
@@ -52,7 +51,6 @@ impl Context {
     pub(crate) fn new(
         client: &Client,
         configuration: Configuration,
-        models: Store<ModelBooster>,
         events: Events,
         queue: Queue,
         metrics: Arc<Metrics>,
@@ -60,7 +58,7 @@ impl Context {
         let config = Arc::clone(&configuration.borrow());
         let caches = Arc::new(Caches::new(&config));
         let prober = Prober::new(&config.reachable, queue.clone());
-        let claims = Arc::new(Claims::new(Arc::clone(&caches), queue));
+        let claims = Arc::new(Claims::new(Arc::clone(&caches), queue.clone()));
         Self {
             writer: Writer::new(
                 client.clone(),
@@ -73,10 +71,10 @@ impl Context {
             retries: Retries::default(),
             endpoints: tokio::sync::watch::Sender::new(false),
             configuration,
-            models,
             caches,
             claims,
             prober,
+            queue,
             events,
             metrics,
         }
@@ -88,16 +86,15 @@ impl Context {
     }
 
     /// Forgets a Model that is gone.
-    pub(crate) fn forget(&self, model: &ObjectRef<ModelBooster>) {
+    pub(crate) fn forget(&self, model: &NamespacedName) {
         self.publisher.forget(model);
-        self.metrics.work.gone(model);
         self.metrics.models.forget(model);
         self.lay_off(model);
     }
 
     /// Gives up what a Model that is not exposed asked for.
-    pub(crate) fn lay_off(&self, model: &ObjectRef<ModelBooster>) {
-        self.claims.release(model, &Names::of(&model.name).model);
+    pub(crate) fn lay_off(&self, model: &NamespacedName) {
+        self.claims.release(model, &Names::of(model.name()).model);
         self.interests.forget(model);
         self.retries.forget(model);
         if let Some(prober) = &self.prober {

@@ -9,10 +9,10 @@ use kthena_bridge_core::exposure::{EndpointPicker, InvalidAnnotations};
 use kthena_bridge_core::observe::{Cluster, Detail};
 use kthena_bridge_core::topology::{NotAccepted, Owner};
 use kthena_bridge_core::{Ask, Config, Exposure, Topology, ask};
-use kube::runtime::reflector::ObjectRef;
 
 use crate::context::Context;
 use crate::interest::Topic;
+use crate::namespaced_name::NamespacedName;
 
 /// What is to become of a Model.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub(crate) fn decide(model: &ModelBooster, cx: &Context) -> Decision {
         Ask::Exposure(exposure) => Ok(*exposure),
     };
     let owner = Owner::of(&model.metadata);
-    let object = ObjectRef::from_obj(model);
+    let object = NamespacedName::of(model);
     // Before anything is looked at, so that no change is missed between.
     let topics = topics(&owner, asked.as_ref().ok(), cx);
     if topics.iter().any(|t| matches!(t, Topic::Endpoints(..))) {

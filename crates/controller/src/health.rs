@@ -78,6 +78,9 @@ fn metrics(served: &Served) -> ([(&'static str, &'static str); 1], String) {
     let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     (
         [("content-type", openmetrics)],
-        served.cx.metrics.text(&served.watches.vitals()),
+        served
+            .cx
+            .metrics
+            .text(&served.watches.vitals(), &served.cx.queue.load()),
     )
 }

@@ -1,10 +1,12 @@
 //! Which Models a change of something concerns that does not name them: a Gateway, or a pod of a Model
 //! with a pod selector of its own.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
+
+use crate::namespaced_name::NamespacedName;
 
 /// Something that Models look at.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -24,37 +26,36 @@ pub(crate) enum Topic {
 /// Who looks at what. Of a topic only its hash is kept, since there are several for each Model: should two have
 /// the same, a Model is looked at once too often.
 #[derive(Debug)]
-pub(crate) struct Interests<M, T = Topic> {
-    state: Mutex<State<M>>,
+pub(crate) struct Interests<T = Topic> {
+    state: Mutex<State>,
     topic: PhantomData<fn(T)>,
 }
 
-#[derive(Debug)]
-struct State<M> {
-    topics: HashMap<Arc<M>, Box<[u64]>>,
-    models: HashMap<u64, HashSet<Arc<M>>>,
+#[derive(Debug, Default)]
+struct State {
+    /// What each Model looks at.
+    topics: HashMap<NamespacedName, Box<[u64]>>,
+    /// Who looks at what: one set for all, since a set for each topic would be larger.
+    models: BTreeSet<(u64, NamespacedName)>,
 }
 
-impl<M, T> Default for Interests<M, T> {
+impl<T> Default for Interests<T> {
     fn default() -> Self {
         Self {
-            state: Mutex::new(State {
-                topics: HashMap::new(),
-                models: HashMap::new(),
-            }),
+            state: Mutex::default(),
             topic: PhantomData,
         }
     }
 }
 
-impl<M: Clone + Eq + Hash, T: Hash> Interests<M, T> {
+impl<T: Hash> Interests<T> {
     /// Forgets a Model.
-    pub(crate) fn forget(&self, model: &M) {
+    pub(crate) fn forget(&self, model: &NamespacedName) {
         self.set(model, &HashSet::new());
     }
 
     /// Says what a Model looks at from now on.
-    pub(crate) fn set(&self, model: &M, topics: &HashSet<T>) {
+    pub(crate) fn set(&self, model: &NamespacedName, topics: &HashSet<T>) {
         let mut topics: Box<[u64]> = topics.iter().map(hash).collect();
         topics.sort_unstable();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,29 +63,25 @@ impl<M: Clone + Eq + Hash, T: Hash> Interests<M, T> {
             return;
         }
         for topic in state.topics.remove(model).unwrap_or_default() {
-            if let Some(models) = state.models.get_mut(&topic) {
-                models.remove(model);
-                if models.is_empty() {
-                    state.models.remove(&topic);
-                }
-            }
+            state.models.remove(&(topic, model.clone()));
         }
         if topics.is_empty() {
             return;
         }
-        let model = Arc::new(model.clone());
-        for topic in &topics {
-            let models = state.models.entry(*topic).or_default();
-            models.insert(Arc::clone(&model));
-        }
-        state.topics.insert(model, topics);
+        let models = topics.iter().map(|topic| (*topic, model.clone()));
+        state.models.extend(models);
+        state.topics.insert(model.clone(), topics);
     }
 
     /// The Models that look at this.
-    pub(crate) fn of(&self, topic: &T) -> Vec<M> {
+    pub(crate) fn of(&self, topic: &T) -> Vec<NamespacedName> {
+        let hash = hash(topic);
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let models = state.models.get(&hash(topic)).into_iter().flatten();
-        models.map(|model| M::clone(model)).collect()
+        let found = state.models.range((hash, NamespacedName::default())..);
+        found
+            .take_while(|(topic, _)| *topic == hash)
+            .map(|(_, model)| model.clone())
+            .collect()
     }
 }
 
@@ -105,13 +102,14 @@ mod tests {
     #[test]
     fn a_change_reaches_those_who_look_at_it_and_nobody_else() {
         let interests = Interests::default();
-        interests.set(&1, &HashSet::from([gateway("a"), gateway("b")]));
-        interests.set(&2, &HashSet::from([gateway("b")]));
-        assert_eq!(interests.of(&gateway("a")), [1]);
+        let [one, two] = ["one", "two"].map(|name| NamespacedName::new("ns", name));
+        interests.set(&one, &HashSet::from([gateway("a"), gateway("b")]));
+        interests.set(&two, &HashSet::from([gateway("b")]));
+        assert_eq!(interests.of(&gateway("a")), std::slice::from_ref(&one));
         assert_eq!(interests.of(&gateway("b")).len(), 2);
-        interests.set(&1, &HashSet::from([gateway("a")]));
-        assert_eq!(interests.of(&gateway("b")), [2]);
-        interests.forget(&2);
+        interests.set(&one, &HashSet::from([gateway("a")]));
+        assert_eq!(interests.of(&gateway("b")), std::slice::from_ref(&two));
+        interests.forget(&two);
         assert!(interests.of(&gateway("b")).is_empty());
         let state = interests.state.lock().unwrap();
         assert_eq!(

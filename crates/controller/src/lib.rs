@@ -17,6 +17,7 @@ mod health;
 mod interest;
 mod leader;
 mod metrics;
+mod namespaced_name;
 mod observe;
 mod queue;
 mod reachable;

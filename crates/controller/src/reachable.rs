@@ -8,14 +8,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::config::ReachableConfig;
 use kthena_bridge_core::reachable::{self, Outcome, Target};
 use kthena_bridge_core::report::Verdict;
-use kube::runtime::reflector::ObjectRef;
 use reqwest::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::Notify;
 
+use crate::namespaced_name::NamespacedName;
 use crate::queue::Queue;
 use crate::retry::jittered;
 
@@ -23,8 +22,6 @@ use crate::retry::jittered;
 const LIMIT: Duration = Duration::from_secs(5);
 /// How many Models are asked at the same time.
 const AT_ONCE: usize = 8;
-
-type Model = ObjectRef<ModelBooster>;
 
 /// Sends requests, and knows what became of them.
 #[derive(Debug)]
@@ -37,9 +34,9 @@ pub(crate) struct Prober {
 
 #[derive(Debug, Default)]
 struct State {
-    models: HashMap<Model, Entry>,
+    models: HashMap<NamespacedName, Entry>,
     /// When which is due; the number makes the keys differ.
-    due: BTreeMap<(Instant, u64), Model>,
+    due: BTreeMap<(Instant, u64), NamespacedName>,
     count: u64,
 }
 
@@ -51,7 +48,7 @@ struct Entry {
 }
 
 impl State {
-    fn schedule(&mut self, model: &Model, at: Instant) -> (Instant, u64) {
+    fn schedule(&mut self, model: &NamespacedName, at: Instant) -> (Instant, u64) {
         self.count += 1;
         let key = (at, self.count);
         self.due.insert(key, model.clone());
@@ -71,7 +68,7 @@ impl Prober {
     }
 
     /// What is known of a Model. Where it is asked for at other places than before, that is nothing yet.
-    pub(crate) fn verdict(&self, model: &Model, targets: Vec<Target>) -> Verdict {
+    pub(crate) fn verdict(&self, model: &NamespacedName, targets: Vec<Target>) -> Verdict {
         let mut state = self.lock();
         if let Some(entry) = state
             .models
@@ -99,7 +96,7 @@ impl Prober {
     }
 
     /// Asks for a Model no more.
-    pub(crate) fn forget(&self, model: &Model) {
+    pub(crate) fn forget(&self, model: &NamespacedName) {
         let mut state = self.lock();
         if let Some(entry) = state.models.remove(model) {
             state.due.remove(&entry.due);
@@ -137,7 +134,7 @@ impl Prober {
     }
 
     /// Takes the Models that are due, and schedules them anew.
-    fn take_due(&self) -> Vec<(Model, Vec<Target>)> {
+    fn take_due(&self) -> Vec<(NamespacedName, Vec<Target>)> {
         let now = Instant::now();
         let mut state = self.lock();
         let mut due = Vec::new();
@@ -152,7 +149,7 @@ impl Prober {
         due
     }
 
-    fn record(&self, model: &Model, outcomes: &[(Target, Outcome)]) {
+    fn record(&self, model: &NamespacedName, outcomes: &[(Target, Outcome)]) {
         let verdict = reachable::verdict(outcomes);
         let mut state = self.lock();
         let still = |entry: &&mut Entry| {

@@ -11,12 +11,12 @@ use kthena_bridge_core::report::{self, Outcome};
 use kthena_bridge_core::topology::Owner;
 use kthena_bridge_core::{Config, Exposure, Plan, Topology, plan};
 use kube::ResourceExt as _;
-use kube::runtime::reflector::ObjectRef;
 
 use crate::apply::Applied;
 use crate::context::Context;
 use crate::decide::{Decision, Served, decide};
 use crate::error::Error;
+use crate::namespaced_name::NamespacedName;
 use crate::retry::jittered;
 
 /// When a Model is looked at again although nothing happened: a watch may have missed something.
@@ -72,7 +72,7 @@ async fn serve(model: &Arc<ModelBooster>, served: Served, cx: &Context) -> Resul
         config,
     } = served;
     let mut plan = plan::build(&exposure, &topology, &config, &*cx.caches);
-    let object = ObjectRef::from_obj(&**model);
+    let object = NamespacedName::of(&**model);
     let held = cx.retries.held(&object, &plan);
     let applied = if exposure.paused {
         Applied::default()
@@ -137,7 +137,7 @@ async fn publish(
     outcome: Outcome<'_>,
     cx: &Context,
 ) -> Result<Next, Error> {
-    let object = ObjectRef::from_obj(&**model);
+    let object = NamespacedName::of(&**model);
     let mut report = report::conditions(model, outcome, &*cx.caches, Timestamp::now());
     if let Some(prober) = &cx.prober {
         let targets = Owner::of(&model.metadata)
@@ -163,7 +163,7 @@ async fn withdraw(model: &ModelBooster, cx: &Context) -> Result<Next, Error> {
         .await;
     // Also when something could not be removed: what the conditions said is no longer so.
     cx.publisher.withdraw(model).await?;
-    let object = ObjectRef::from_obj(model);
+    let object = NamespacedName::of(model);
     cx.metrics.models.forget(&object);
     removed.into_result()?;
     cx.lay_off(&object);

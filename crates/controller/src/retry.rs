@@ -5,7 +5,6 @@
 //! reported, and only writing waits. Another plan is tried at once.
 
 use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,14 +12,15 @@ use kthena_bridge_core::Plan;
 use kthena_bridge_core::report::{Cause, Failure};
 
 use crate::error::Class;
+use crate::namespaced_name::NamespacedName;
 
 /// The longest delay.
 const CAP: Duration = Duration::from_mins(1);
 
 /// The failures of Models.
-#[derive(Debug)]
-pub(crate) struct Retries<M> {
-    entries: Mutex<HashMap<M, Entry>>,
+#[derive(Debug, Default)]
+pub(crate) struct Retries {
+    entries: Mutex<HashMap<NamespacedName, Entry>>,
 }
 
 #[derive(Debug)]
@@ -43,17 +43,9 @@ impl Entry {
     }
 }
 
-impl<M> Default for Retries<M> {
-    fn default() -> Self {
-        Self {
-            entries: Mutex::default(),
-        }
-    }
-}
-
-impl<M: Clone + Eq + Hash> Retries<M> {
+impl Retries {
     /// Counts a failure, and tells how long to wait.
-    pub(crate) fn failed(&self, model: &M, class: Class) -> Duration {
+    pub(crate) fn failed(&self, model: &NamespacedName, class: Class) -> Duration {
         let mut entries = self.lock();
         let entry = entries.entry(model.clone()).or_insert_with(Entry::new);
         // A conflict is over as soon as the watch has brought the other's write.
@@ -71,7 +63,7 @@ impl<M: Clone + Eq + Hash> Retries<M> {
     }
 
     /// Holds a plan that failed until the time of the next attempt.
-    pub(crate) fn hold(&self, model: &M, plan: Plan, failures: Vec<Failure>) {
+    pub(crate) fn hold(&self, model: &NamespacedName, plan: Plan, failures: Vec<Failure>) {
         let mut entries = self.lock();
         let entry = entries.entry(model.clone()).or_insert_with(Entry::new);
         if entry.held.as_ref().is_some_and(|(held, _)| *held != plan) {
@@ -81,7 +73,7 @@ impl<M: Clone + Eq + Hash> Retries<M> {
     }
 
     /// Lets go of a plan that failed since another's objects had the names of its own: one of those is gone.
-    pub(crate) fn release(&self, model: &M) {
+    pub(crate) fn release(&self, model: &NamespacedName) {
         let mut entries = self.lock();
         if let Some(entry) = entries.get_mut(model) {
             let blocked = |(_, failures): &(_, Vec<Failure>)| {
@@ -94,7 +86,11 @@ impl<M: Clone + Eq + Hash> Retries<M> {
     }
 
     /// How long this plan is still held, and what it failed with.
-    pub(crate) fn held(&self, model: &M, plan: &Plan) -> Option<(Duration, Vec<Failure>)> {
+    pub(crate) fn held(
+        &self,
+        model: &NamespacedName,
+        plan: &Plan,
+    ) -> Option<(Duration, Vec<Failure>)> {
         let entries = self.lock();
         let entry = entries.get(model)?;
         let (held, failures) = entry.held.as_ref()?;
@@ -103,11 +99,11 @@ impl<M: Clone + Eq + Hash> Retries<M> {
     }
 
     /// Forgets the failures of a Model: it went well, or it is gone.
-    pub(crate) fn forget(&self, model: &M) {
+    pub(crate) fn forget(&self, model: &NamespacedName) {
         self.lock().remove(model);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<M, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<NamespacedName, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -121,12 +117,16 @@ pub(crate) fn jittered(delay: Duration) -> Duration {
 mod tests {
     use super::*;
 
+    fn model(name: &str) -> NamespacedName {
+        NamespacedName::new("default", name)
+    }
+
     #[test]
     fn delays_grow_up_to_the_cap_and_start_again_after_a_success() {
         let retries = Retries::default();
         let mut last = Duration::ZERO;
         for attempt in 0..20 {
-            let delay = retries.failed(&"model", Class::Transient);
+            let delay = retries.failed(&model("model"), Class::Transient);
             let nominal = CAP.min(Duration::from_secs(1 << attempt));
             assert!(
                 delay >= nominal.mul_f64(0.79) && delay <= nominal.mul_f64(1.21),
@@ -135,26 +135,26 @@ mod tests {
             last = delay;
         }
         assert!(last > CAP / 2);
-        retries.forget(&"model");
-        assert!(retries.failed(&"model", Class::Transient) < Duration::from_secs(2));
-        assert!(retries.failed(&"other", Class::Conflict) < Duration::from_millis(100));
+        retries.forget(&model("model"));
+        assert!(retries.failed(&model("model"), Class::Transient) < Duration::from_secs(2));
+        assert!(retries.failed(&model("other"), Class::Conflict) < Duration::from_millis(100));
     }
 
     #[test]
     fn what_fails_for_something_else_starts_again() {
         let retries = Retries::default();
         for _ in 0..10 {
-            retries.failed(&1, Class::Conflict);
+            retries.failed(&model("1"), Class::Conflict);
         }
-        assert!(retries.failed(&1, Class::NotOurs) < Duration::from_secs(2));
-        retries.hold(&1, Plan::default(), Vec::new());
-        assert!(retries.failed(&1, Class::NotOurs) > Duration::from_secs(1));
+        assert!(retries.failed(&model("1"), Class::NotOurs) < Duration::from_secs(2));
+        retries.hold(&model("1"), Plan::default(), Vec::new());
+        assert!(retries.failed(&model("1"), Class::NotOurs) > Duration::from_secs(1));
         let other = Plan {
             missing: vec![kthena_bridge_api::child::ChildKind::HTTPRoute],
             ..Plan::default()
         };
-        retries.hold(&1, other, Vec::new());
-        assert!(retries.failed(&1, Class::NotOurs) < Duration::from_secs(2));
+        retries.hold(&model("1"), other, Vec::new());
+        assert!(retries.failed(&model("1"), Class::NotOurs) < Duration::from_secs(2));
     }
 
     #[test]
@@ -167,11 +167,11 @@ mod tests {
             message: String::new(),
         };
         for (cause, held) in [(Cause::NameConflict, false), (Cause::Forbidden, true)] {
-            retries.failed(&1, Class::NotOurs);
-            retries.hold(&1, Plan::default(), vec![failure(cause)]);
-            retries.release(&1);
+            retries.failed(&model("1"), Class::NotOurs);
+            retries.hold(&model("1"), Plan::default(), vec![failure(cause)]);
+            retries.release(&model("1"));
             assert_eq!(
-                retries.held(&1, &Plan::default()).is_some(),
+                retries.held(&model("1"), &Plan::default()).is_some(),
                 held,
                 "{cause:?}"
             );
@@ -186,17 +186,17 @@ mod tests {
             missing: vec![kthena_bridge_api::child::ChildKind::HTTPRoute],
             ..Plan::default()
         };
-        assert!(retries.held(&1, &failed).is_none());
-        retries.failed(&1, Class::Transient);
+        assert!(retries.held(&model("1"), &failed).is_none());
+        retries.failed(&model("1"), Class::Transient);
         assert!(
-            retries.held(&1, &failed).is_none(),
+            retries.held(&model("1"), &failed).is_none(),
             "it failed elsewhere than in writing"
         );
-        retries.hold(&1, failed.clone(), Vec::new());
-        assert!(retries.held(&1, &failed).is_some());
-        assert!(retries.held(&1, &other).is_none());
-        assert!(retries.held(&2, &failed).is_none());
-        retries.forget(&1);
-        assert!(retries.held(&1, &failed).is_none());
+        retries.hold(&model("1"), failed.clone(), Vec::new());
+        assert!(retries.held(&model("1"), &failed).is_some());
+        assert!(retries.held(&model("1"), &other).is_none());
+        assert!(retries.held(&model("2"), &failed).is_none());
+        retries.forget(&model("1"));
+        assert!(retries.held(&model("1"), &failed).is_none());
     }
 }

@@ -1,20 +1,14 @@
 //! The operator: watches, reconciles and serves until it is told to stop.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt};
-use kthena_bridge_api::kthena::ModelBooster;
-use kube::api::DynamicObject;
+use kube::Client;
 use kube::client::{Body, ClientBuilder};
-use kube::runtime::controller::{Action, Error as ControllerError};
-use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::utils::CancelableJoinHandle;
-use kube::runtime::{applier, controller};
-use kube::{Client, ResourceExt as _};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tower::BoxError;
@@ -30,6 +24,7 @@ use crate::event::Events;
 use crate::health;
 use crate::leader::{Elector, LeaderElection, Leadership};
 use crate::metrics::{Metrics, Pass};
+use crate::namespaced_name::NamespacedName;
 use crate::queue::Queue;
 use crate::reconcile::{Next, reconcile};
 use crate::watch::Watches;
@@ -118,18 +113,16 @@ pub async fn run(
             address: options.listen,
             source,
         })?;
-    let (models, writer) = reflector::store::<ModelBooster>();
     let (events, publish_events) = Events::new(client.clone());
     let queue = Queue::new(Arc::clone(&metrics));
     let cx = Arc::new(Context::new(
         &client,
         options.configuration,
-        models.clone(),
         events,
-        queue.clone(),
+        queue,
         metrics,
     ));
-    let watches = Arc::new(Watches::new(Arc::clone(&cx), client, queue.clone(), writer));
+    let watches = Arc::new(Watches::new(Arc::clone(&cx), client));
     let stop = stop.shared();
     let started = Instant::now();
     let reconciling = async {
@@ -140,7 +133,7 @@ pub async fn run(
         }
         let not_installed = watches.missing().join(",");
         tracing::info!(took = ?started.elapsed(), %not_installed, "everything is known");
-        let work = work(&cx, &queue, models, options.concurrency, stop.clone());
+        let work = work(&cx, options.concurrency, stop.clone());
         let Some(elector) = &elector else {
             work.await;
             return Ok(());
@@ -207,116 +200,60 @@ fn elect(
 }
 
 /// Reconciles every Model, and then each of which it is told, until `stop` is done.
-async fn work(
-    cx: &Arc<Context>,
-    queue: &Queue,
-    models: Store<ModelBooster>,
-    concurrency: u16,
-    stop: impl Future<Output = ()>,
-) {
+async fn work(cx: &Arc<Context>, concurrency: u16, stop: impl Future<Output = ()>) {
     tracing::info!("reconciling");
     cx.metrics.leads();
     cx.metrics.work.concurrency(concurrency);
-    take_in_order(cx, queue);
-    let requests = queue.in_order(usize::from(concurrency));
-    let reconciles = applier(
-        |model, cx| {
-            let pass = pass(model, Instant::now(), cx);
-            CancelableJoinHandle::spawn(pass.in_current_span(), &Handle::current())
-        },
-        |model: Arc<ModelBooster>, error, cx: Arc<Context>| {
-            let model = ObjectRef::from_obj(&*model);
-            let delay = cx.retries.failed(&model, error.class());
-            let again = Instant::now() + delay;
-            cx.metrics.work.again(&model, again, true);
-            Action::requeue(delay)
-        },
-        Arc::clone(cx),
-        models,
-        requests.map(Ok::<_, Infallible>).take_until(stop),
-        controller::Config::default().concurrency(concurrency),
-    );
-    reconciles
-        .for_each(async |result| finished(result, cx, queue))
+    take_in_order(cx);
+    let models = cx.queue.in_order(usize::from(concurrency));
+    models
+        .take_until(stop)
+        .for_each_concurrent(None, async |(model, seen)| {
+            let span = tracing::info_span!("reconcile", %model);
+            let pass = pass(model.clone(), seen, Arc::clone(cx)).instrument(span);
+            // In a task of its own, which ends when nobody waits for it any more.
+            let (pass, next) = CancelableJoinHandle::spawn(pass, &Handle::current()).await;
+            cx.queue.finished(&model, pass, next);
+        })
         .await;
 }
 
 /// Begins with every Model. Of Models that want the same and have no route yet, the oldest goes first,
 /// whichever is reconciled first.
-fn take_in_order(cx: &Context, queue: &Queue) {
-    let mut models = cx.models.state();
-    let age = |model: &ModelBooster| {
-        let created = model.metadata.creation_timestamp.as_ref().map(|t| t.0);
-        (created, model.namespace(), model.name_any())
-    };
-    models.sort_by_cached_key(|model| age(model));
-    for model in &models {
-        decide(model, cx);
+fn take_in_order(cx: &Context) {
+    let models = &cx.caches.models;
+    let mut names = models.names();
+    names.sort_by_cached_key(|name| {
+        let created = models.named(name)?.metadata.creation_timestamp.as_ref()?.0;
+        Some((created, name.clone()))
+    });
+    for model in names.iter().filter_map(|name| models.named(name)) {
+        decide(&model, cx);
     }
     // Not before: each that takes its requests has those looked at that want them, too.
-    queue.open();
-    let all = models.iter().map(|model| ObjectRef::from_obj(&**model));
-    queue.look_at_later(all);
+    cx.queue.open();
+    cx.queue.look_at_later(names);
 }
 
 /// A pass over a Model, and when the next one is.
-fn pass(
-    model: Arc<ModelBooster>,
-    begun: Instant,
-    cx: Arc<Context>,
-) -> impl Future<Output = Result<Action, Error>> {
-    let object = ObjectRef::from_obj(&*model);
-    // Now, and not when the task runs: what is asked for from now on is for another pass.
-    let seen = cx.metrics.work.begin(&object, begun);
-    async move {
-        let result = reconcile(model, seen, Arc::clone(&cx)).await;
-        let (work, now) = (&cx.metrics.work, Instant::now());
-        let pass = match &result {
-            Ok(Next::Event | Next::Resync) => Pass::Success,
-            Ok(Next::After(_)) => Pass::RequeueAfter,
-            Err(error) => Pass::Error(error.class()),
-        };
-        work.end(&object, pass, now);
-        let delay = result?.delay();
-        if let Some(delay) = delay {
-            work.again(&object, now + delay, pass == Pass::RequeueAfter);
-        }
-        Ok(delay.map_or_else(Action::await_change, Action::requeue))
-    }
-}
-
-fn finished(
-    result: Result<(ObjectRef<ModelBooster>, Action), ControllerError<Error, Infallible>>,
-    cx: &Context,
-    queue: &Queue,
-) {
-    let named = |model: &ObjectRef<DynamicObject>| {
-        ObjectRef::new(&model.name).within(model.namespace.as_deref().unwrap_or_default())
+async fn pass(name: NamespacedName, seen: Instant, cx: Arc<Context>) -> (Pass, Next) {
+    let Some(model) = cx.caches.models.named(&name) else {
+        cx.forget(&name);
+        return (Pass::Success, Next::Event);
     };
-    match &result {
-        Ok((model, _)) => queue.finished(model),
-        Err(
-            ControllerError::ObjectNotFound(model) | ControllerError::ReconcilerFailed(_, model),
-        ) => queue.finished(&named(model)),
-        Err(_) => {}
-    }
-    match result {
-        Ok(_) => {}
-        Err(ControllerError::ObjectNotFound(model)) => {
-            let name = named(&model);
-            if cx.models.get(&name).is_none() {
-                cx.forget(&name);
+    match reconcile(model, seen, Arc::clone(&cx)).await {
+        Ok(next @ (Next::Event | Next::Resync)) => (Pass::Success, next),
+        Ok(next @ Next::After(_)) => (Pass::RequeueAfter, next),
+        Err(error) => {
+            let class = error.class();
+            if class == Class::Conflict {
+                tracing::debug!(%error, "somebody else wrote at the same time");
+            } else {
+                tracing::warn!(%error, "not everything could be written; it is tried again");
             }
+            let delay = cx.retries.failed(&name, class);
+            (Pass::Error(class), Next::After(delay))
         }
-        Err(ControllerError::ReconcilerFailed(error, model))
-            if error.class() == Class::Conflict =>
-        {
-            tracing::debug!(%model, %error, "somebody else wrote at the same time");
-        }
-        Err(ControllerError::ReconcilerFailed(error, model)) => {
-            tracing::warn!(%model, %error, "not everything could be written; it is tried again");
-        }
-        Err(error) => tracing::error!(%error, "reconciling"),
     }
 }
 

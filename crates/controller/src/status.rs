@@ -17,12 +17,12 @@ use kthena_bridge_core::observe::Metadata;
 use kthena_bridge_core::report::{Report, Verdict};
 use kube::api::{Patch, PatchParams};
 use kube::core::ObjectMeta;
-use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::metrics::Metrics;
+use crate::namespaced_name::NamespacedName;
 use crate::observe::Identity;
 use crate::request::{answer, patch_of_version, patch_params};
 
@@ -88,7 +88,7 @@ fn fingerprint(condition: &Condition) -> u64 {
 pub(crate) struct Publisher {
     client: Client,
     metrics: Arc<Metrics>,
-    written: Mutex<HashMap<ObjectRef<ModelBooster>, Written>>,
+    written: Mutex<HashMap<NamespacedName, Written>>,
 }
 
 /// A condition whose status or reason changed.
@@ -113,7 +113,7 @@ impl Publisher {
     pub(crate) fn settle(&self, model: &ModelBooster, report: &mut Report, now: Instant) {
         let current = self.current(model);
         let mut written = self.lock();
-        let object = ObjectRef::from_obj(model);
+        let object = NamespacedName::of(model);
         let served = current
             .into_iter()
             .find(|c| c.type_ == ConditionType::Programmed.as_str() && c.status == "True");
@@ -191,7 +191,7 @@ impl Publisher {
 
     /// Takes our conditions off.
     pub(crate) async fn withdraw(&self, model: &ModelBooster) -> Result<(), Error> {
-        let known = self.lock().get(&ObjectRef::from_obj(model)).cloned();
+        let known = self.lock().get(&NamespacedName::of(model)).cloned();
         if known.as_ref().is_some_and(|known| known.is_ahead_of(model)) {
             // The watch has not brought our last write yet; it will come.
             return Ok(());
@@ -234,24 +234,24 @@ impl Publisher {
     }
 
     /// Forgets a Model that is gone.
-    pub(crate) fn forget(&self, model: &ObjectRef<ModelBooster>) {
+    pub(crate) fn forget(&self, model: &NamespacedName) {
         self.lock().remove(model);
     }
 
     fn remember(&self, model: &ModelBooster, conditions: Vec<Condition>, answer: ObjectMeta) {
         self.metrics.status_written();
         let mut written = self.lock();
-        let written = written.entry(ObjectRef::from_obj(model)).or_default();
+        let written = written.entry(NamespacedName::of(model)).or_default();
         written.take(conditions, answer);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<ModelBooster>, Written>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<NamespacedName, Written>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Our conditions as they are: those of the last write while the watch has not brought it.
     fn current(&self, model: &ModelBooster) -> Vec<Condition> {
-        match self.lock().get(&ObjectRef::from_obj(model)) {
+        match self.lock().get(&NamespacedName::of(model)) {
             Some(last) if last.is_ahead_of(model) => last.conditions.clone(),
             _ => model
                 .status
@@ -264,7 +264,7 @@ impl Publisher {
     /// The version that is looked at: that of the last write while the watch has not brought it.
     fn version(&self, model: &ModelBooster) -> Option<String> {
         let last = self.lock();
-        let last = last.get(&ObjectRef::from_obj(model));
+        let last = last.get(&NamespacedName::of(model));
         match last.filter(|last| last.is_ahead_of(model)) {
             Some(last) => last.answer.resource_version.as_deref().map(str::to_owned),
             None => model.metadata.resource_version.clone(),

@@ -8,11 +8,12 @@
 use jiff::Timestamp;
 use kthena_bridge_api::FIELD_MANAGER;
 use kthena_bridge_api::child::ChildKind;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 /// A digest of the fields that we own of an object, or want to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, Hash)]
 pub struct Digest(u64);
 
 /// Fields of `spec` that are ours alone: what another manager adds there changes which requests come, or

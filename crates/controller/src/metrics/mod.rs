@@ -25,7 +25,7 @@ use client::{Counting, Requests};
 use models::Models;
 use work::Work;
 
-pub(crate) use work::Pass;
+pub(crate) use work::{Load, Pass};
 
 /// What became of a write.
 #[derive(Clone, Copy, Debug)]
@@ -186,20 +186,20 @@ impl Metrics {
     }
 
     /// In the text format.
-    pub(crate) fn text(&self, watches: &[Vital]) -> String {
+    pub(crate) fn text(&self, watches: &[Vital], load: &Load) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode_registry(&mut text, &self.registry);
-        let _ = encode_registry(&mut text, &self.now(watches));
+        let _ = encode_registry(&mut text, &self.now(watches, load));
         let _ = encode_eof(&mut text);
         text
     }
 
     /// What is not counted, but so when it is asked for.
-    fn now(&self, watches: &[Vital]) -> Registry {
+    fn now(&self, watches: &[Vital], load: &Load) -> Registry {
         let mut registry = Registry::default();
         let now = Instant::now();
-        self.work.now(&mut registry, now);
+        Work::now(&mut registry, load);
         process::now(&mut registry, self.started);
         let (listed, heard) = (Family::default(), Family::default());
         for watch in watches {
@@ -250,10 +250,10 @@ mod tests {
     use futures::FutureExt as _;
     use http::{Request, Response};
     use kthena_bridge_api::condition::Reason;
-    use kube::runtime::reflector::ObjectRef;
     use tower::{Layer as _, ServiceExt as _, service_fn};
 
     use super::*;
+    use crate::namespaced_name::NamespacedName;
 
     const OPERATIONS: &str = include_str!("../../../../docs/operations.md");
 
@@ -281,7 +281,7 @@ mod tests {
     /// The names with their types, as they are served once everything has happened.
     fn served() -> Vec<(String, String)> {
         let metrics = Metrics::default();
-        let (model, now) = (ObjectRef::new("demo"), Instant::now());
+        let (model, now) = (NamespacedName::new("default", "demo"), Instant::now());
         metrics.models.say(&model, vec![Reason::Accepted], now);
         let answers = async |_: Request<()>| Ok::<_, Infallible>(Response::new(()));
         let service = metrics.requests_to("here").layer(service_fn(answers));
@@ -299,7 +299,7 @@ mod tests {
             heard: now,
             alive: now,
         };
-        let text = metrics.text(&[pods]);
+        let text = metrics.text(&[pods], &Load::default());
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         types
             .map(|line| {

@@ -10,14 +10,13 @@ use std::time::Instant;
 use kthena_bridge_api::annotation;
 use kthena_bridge_api::condition::{ConditionType, Reason};
 use kthena_bridge_api::kthena::ModelBooster;
-use kube::runtime::reflector::ObjectRef;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-type Model = ObjectRef<ModelBooster>;
+use crate::namespaced_name::NamespacedName;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
@@ -41,7 +40,7 @@ impl From<Reason> for ReasonLabels {
 pub(crate) struct Models {
     by_reason: Family<ReasonLabels, Gauge>,
     to_programmed: Histogram,
-    state: Mutex<HashMap<Model, State>>,
+    state: Mutex<HashMap<NamespacedName, State>>,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +78,7 @@ impl Models {
     pub(crate) fn asks(&self, model: &ModelBooster, seen: Instant) {
         let asked = Some(fingerprint(model));
         let mut state = self.lock();
-        let state = state.entry(ObjectRef::from_obj(model)).or_default();
+        let state = state.entry(NamespacedName::of(model)).or_default();
         if state.asked != asked {
             // An operator before this one has seen it, and nobody knows when.
             let known = state.asked.is_none() && has_condition(model);
@@ -89,7 +88,7 @@ impl Models {
     }
 
     /// This is what a Model's conditions say now.
-    pub(crate) fn say(&self, model: &Model, reasons: Vec<Reason>, now: Instant) {
+    pub(crate) fn say(&self, model: &NamespacedName, reasons: Vec<Reason>, now: Instant) {
         let mut state = self.lock();
         let state = state.entry(model.clone()).or_default();
         let programmed = reasons.contains(&Reason::Programmed);
@@ -102,7 +101,7 @@ impl Models {
     }
 
     /// A Model is no longer exposed, or is gone.
-    pub(crate) fn forget(&self, model: &Model) {
+    pub(crate) fn forget(&self, model: &NamespacedName) {
         let mut state = self.lock();
         if let Some(state) = state.remove(model) {
             self.count(&state.reasons, -1);
@@ -116,7 +115,7 @@ impl Models {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Model, State>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<NamespacedName, State>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -177,10 +176,10 @@ mod tests {
         .unwrap()
     }
 
-    fn models() -> (Models, Registry, Model) {
+    fn models() -> (Models, Registry, NamespacedName) {
         let mut registry = Registry::default();
         let models = Models::register(&mut registry);
-        (models, registry, ObjectRef::new("demo").within("default"))
+        (models, registry, NamespacedName::new("default", "demo"))
     }
 
     /// The reasons that any condition has.
@@ -202,7 +201,7 @@ mod tests {
     #[test]
     fn each_model_counts_for_what_its_conditions_say_last() {
         let (models, registry, demo) = models();
-        let other = ObjectRef::new("other").within("default");
+        let other = NamespacedName::new("default", "other");
         let now = Instant::now();
         models.say(&demo, vec![Reason::Accepted, Reason::Pending], now);
         models.say(&other, vec![Reason::Accepted, Reason::Pending], now);

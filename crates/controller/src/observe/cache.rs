@@ -5,16 +5,24 @@
 //! the watch brings it.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use kthena_bridge_core::observe::Metadata;
 use kube::core::ObjectMeta;
 use kube::runtime::watcher::Event;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::packed::{Packed, Samples};
+use crate::namespaced_name::NamespacedName;
 
 /// What can be cached.
-pub(crate) trait Cached {
+pub(crate) trait Cached: Serialize + DeserializeOwned + PartialEq {
+    /// Whether there are few of them, each looked at for many Models.
+    const SHARED: bool = false;
     /// Which version of which object it is.
     fn identity(&self) -> Identity<'_>;
     /// The kinds and names of its owners.
@@ -57,8 +65,13 @@ impl<'a> From<&'a Metadata> for Identity<'a> {
 }
 
 impl Identity<'_> {
-    fn key(self) -> Key {
-        Arc::new((self.namespace.to_owned(), self.name.to_owned()))
+    fn key(self) -> NamespacedName {
+        NamespacedName::new(self.namespace, self.name)
+    }
+
+    /// Whether this is certainly the same version of the object as `other`.
+    fn is_same(self, other: Self) -> bool {
+        self.version.is_some() && (self.uid, self.version) == (other.uid, other.version)
     }
 
     /// Whether this is an older version of the object than `other`. Resource versions of one object can be
@@ -85,9 +98,6 @@ impl<K> Change<K> {
     }
 }
 
-/// Namespace and name. There are very many, and each is kept more than once.
-type Key = Arc<(String, String)>;
-
 /// Where a watch looks: in the namespace of this name, or everywhere when it is empty.
 pub(crate) type Scope = String;
 
@@ -101,11 +111,14 @@ pub(crate) struct Cache<K> {
 
 #[derive(Debug)]
 struct State<K> {
-    objects: HashMap<Key, Arc<K>>,
-    /// Under which keys which objects are found: one set for all, since a set for each would be most of the cache.
-    index: BTreeSet<(String, Key)>,
+    objects: HashMap<NamespacedName, Packed<K>>,
+    samples: Samples,
+    /// Under which keys which objects are found: the hashes of the keys, all in one set, since a set for each would
+    /// be most of the cache.
+    index: BTreeSet<(u64, NamespacedName)>,
+    hasher: RandomState,
     /// What the lists that are under way have brought so far.
-    listed: HashMap<Scope, HashMap<Key, Arc<K>>>,
+    listed: HashMap<Scope, HashMap<NamespacedName, Packed<K>>>,
     /// The scopes that were not listed yet.
     unlisted: HashSet<Scope>,
     /// The uids of objects that ended a moment ago.
@@ -124,7 +137,9 @@ impl<K: Cached> Cache<K> {
             scopes: scopes.to_vec(),
             state: RwLock::new(State {
                 objects: HashMap::new(),
+                samples: Samples::default(),
                 index: BTreeSet::new(),
+                hasher: RandomState::new(),
                 listed: HashMap::new(),
                 unlisted: scopes.iter().cloned().collect(),
                 ended: HashSet::new(),
@@ -136,28 +151,29 @@ impl<K: Cached> Cache<K> {
 
     /// The object of this name.
     pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        state
-            .objects
-            .get(&(namespace.to_owned(), name.to_owned()))
-            .cloned()
+        self.named(&NamespacedName::new(namespace, name))
+    }
+
+    /// The object of this name.
+    pub(crate) fn named(&self, name: &NamespacedName) -> Option<Arc<K>> {
+        self.read().get(name)
     }
 
     /// The objects under an index key.
     pub(crate) fn indexed(&self, key: &str) -> Vec<Arc<K>> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let first = (key.to_owned(), Key::default());
-        let found = state.index.range(first..);
+        let state = self.read();
+        let hash = state.hasher.hash_one(key);
+        let found = state.index.range((hash, NamespacedName::default())..);
         found
-            .take_while(|(index, _)| index == key)
-            .filter_map(|(_, key)| state.objects.get(key).cloned())
+            .take_while(|(index, _)| *index == hash)
+            .filter_map(|(_, name)| state.get(name))
+            .filter(|object| object.index().iter().any(|own| own == key))
             .collect()
     }
 
-    /// Every object.
-    pub(crate) fn all(&self) -> Vec<Arc<K>> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.objects.values().cloned().collect()
+    /// The names of all objects.
+    pub(crate) fn names(&self) -> Vec<NamespacedName> {
+        self.read().objects.keys().cloned().collect()
     }
 
     /// Whether the kind is served and was listed once, in every scope.
@@ -165,44 +181,56 @@ impl<K: Cached> Cache<K> {
         self.synced.load(Ordering::Acquire)
     }
 
-    /// Takes what the watch of a scope says, and tells what that changes.
-    pub(crate) fn take(&self, scope: &str, event: Event<K>) -> Vec<Change<K>> {
-        let mut state = self.write();
+    /// Takes what the watch of a scope says, and tells what that changes, one by one: whoever reads meanwhile does
+    /// not wait for a list.
+    pub(crate) fn take(&self, scope: &str, event: Event<K>, mut tell: impl FnMut(&Change<K>)) {
+        let mut tell = |change: Option<Change<K>>| change.iter().for_each(&mut tell);
         match event {
             Event::Init => {
-                state.listed.insert(scope.to_owned(), HashMap::new());
-                Vec::new()
+                let listed = &mut self.write().listed;
+                listed.insert(scope.to_owned(), HashMap::new());
             }
             Event::InitApply(object) => {
-                let key = object.identity().key();
+                let object = Arc::new(object);
+                let state = &mut *self.write();
+                let packed = state.pack(&object);
                 let listed = state.listed.entry(scope.to_owned()).or_default();
-                listed.insert(key, Arc::new(object));
-                Vec::new()
+                listed.insert(object.identity().key(), packed);
             }
             Event::InitDone => {
+                let mut state = self.write();
                 let listed = state.listed.remove(scope).unwrap_or_default();
-                let within = |key: &&Key| scope.is_empty() || key.0 == scope;
-                let gone: Vec<Key> = state
-                    .objects
-                    .keys()
-                    .filter(within)
-                    .filter(|k| !listed.contains_key(*k))
-                    .cloned()
-                    .collect();
-                let mut changes: Vec<Change<K>> =
-                    gone.iter().filter_map(|key| state.bury(key)).collect();
-                changes.extend(listed.into_values().filter_map(|object| state.put(object)));
+                let names = state.objects.keys();
+                let gone = names
+                    .filter(|name| scope.is_empty() || name.namespace() == scope)
+                    .filter(|name| !listed.contains_key(*name));
+                let gone: Vec<_> = gone.cloned().collect();
+                drop(state);
+                for name in gone {
+                    let change = self.write().bury(&name);
+                    tell(change);
+                }
+                for packed in listed.into_values() {
+                    let change = self.write().put_packed(packed);
+                    tell(change);
+                }
+                let mut state = self.write();
                 state.unlisted.remove(scope);
                 if state.unlisted.is_empty() {
                     self.synced.store(true, Ordering::Release);
                 }
-                changes
             }
-            Event::Apply(object) => state.put(Arc::new(object)).into_iter().collect(),
+            Event::Apply(object) => {
+                let change = self.write().put(&Arc::new(object));
+                tell(change);
+            }
             Event::Delete(object) => {
                 let identity = object.identity();
+                let mut state = self.write();
                 state.ended(identity);
-                state.remove(&identity.key()).into_iter().collect()
+                let change = state.remove(&identity.key());
+                drop(state);
+                tell(change);
             }
         }
     }
@@ -215,56 +243,106 @@ impl<K: Cached> Cache<K> {
         if uid.is_some_and(|uid| state.ended.contains(uid)) {
             return None;
         }
-        state.put(Arc::new(object))
+        state.put(&Arc::new(object))
     }
 
     /// Takes that we deleted an object, or found it gone, and tells what that changes.
     pub(crate) fn gone(&self, namespace: &str, name: &str) -> Option<Change<K>> {
-        let key = Arc::new((namespace.to_owned(), name.to_owned()));
-        self.write().bury(&key)
+        self.write().bury(&NamespacedName::new(namespace, name))
     }
 
     /// Forgets everything: the kind is no longer served.
-    pub(crate) fn clear(&self) -> Vec<Change<K>> {
+    pub(crate) fn clear(&self) {
         self.synced.store(false, Ordering::Release);
         let mut state = self.write();
         state.unlisted = self.scopes.iter().cloned().collect();
-        let keys: Vec<Key> = state.objects.keys().cloned().collect();
-        keys.iter().filter_map(|key| state.remove(key)).collect()
+        state.objects.clear();
+        state.index.clear();
+    }
+
+    // Nothing panics while it holds the lock, and if it did, the watch would mend the cache.
+
+    fn read(&self) -> RwLockReadGuard<'_, State<K>> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State<K>> {
-        // Nothing panics while it holds the lock, and if it did, the watch would mend the cache.
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<K: Cached> State<K> {
-    fn put(&mut self, object: Arc<K>) -> Option<Change<K>> {
-        let key = object.identity().key();
-        if let Some(old) = self.objects.get(&key) {
-            if object.identity().is_older(old.identity()) {
-                return None;
-            }
-            if !object.differs(old) {
-                self.objects.insert(key, object);
-                return None;
-            }
+    fn get(&self, name: &NamespacedName) -> Option<Arc<K>> {
+        self.samples.unpack(self.objects.get(name)?)
+    }
+
+    fn pack(&mut self, object: &Arc<K>) -> Packed<K> {
+        if K::SHARED {
+            Packed::Whole(Arc::clone(object))
+        } else {
+            self.samples.pack(object)
         }
-        let old = self.remove(&key).and_then(|change| change.old);
-        for index in object.index() {
-            self.index.insert((index, Arc::clone(&key)));
+    }
+
+    fn put(&mut self, object: &Arc<K>) -> Option<Change<K>> {
+        let old = self.get(&object.identity().key());
+        let known = |old: &Arc<K>| {
+            let (new, old) = (object.identity(), old.identity());
+            new.is_older(old) || new.is_same(old)
+        };
+        if old.as_ref().is_some_and(known) {
+            return None;
         }
-        self.objects.insert(key, Arc::clone(&object));
-        Some(Change {
+        let packed = self.pack(object);
+        self.replace(old, object, packed)
+    }
+
+    fn put_packed(&mut self, packed: Packed<K>) -> Option<Change<K>> {
+        let object = self.samples.unpack(&packed)?;
+        let old = self.get(&object.identity().key());
+        let is_older = |old: &Arc<K>| object.identity().is_older(old.identity());
+        if old.as_ref().is_some_and(is_older) {
+            return None;
+        }
+        self.replace(old, &object, packed)
+    }
+
+    fn replace(
+        &mut self,
+        old: Option<Arc<K>>,
+        new: &Arc<K>,
+        packed: Packed<K>,
+    ) -> Option<Change<K>> {
+        let name = new.identity().key();
+        let differs = old.as_ref().is_none_or(|old| new.differs(old));
+        if differs {
+            if let Some(old) = &old {
+                self.find(old, &name, false);
+            }
+            self.find(new, &name, true);
+        }
+        self.objects.insert(name, packed);
+        differs.then(|| Change {
             old,
-            new: Some(object),
+            new: Some(Arc::clone(new)),
         })
     }
 
+    /// Has an object found under its index keys, or no longer.
+    fn find(&mut self, object: &K, name: &NamespacedName, found: bool) {
+        for key in object.index() {
+            let key = (self.hasher.hash_one(key.as_str()), name.clone());
+            if found {
+                self.index.insert(key);
+            } else {
+                self.index.remove(&key);
+            }
+        }
+    }
+
     /// Removes an object that is no more.
-    fn bury(&mut self, key: &Key) -> Option<Change<K>> {
-        let change = self.remove(key)?;
+    fn bury(&mut self, name: &NamespacedName) -> Option<Change<K>> {
+        let change = self.remove(name)?;
         if let Some(old) = &change.old {
             self.ended(old.identity());
         }
@@ -284,11 +362,10 @@ impl<K: Cached> State<K> {
         }
     }
 
-    fn remove(&mut self, key: &Key) -> Option<Change<K>> {
-        let old = self.objects.remove(key)?;
-        for index in old.index() {
-            self.index.remove(&(index, Arc::clone(key)));
-        }
+    fn remove(&mut self, name: &NamespacedName) -> Option<Change<K>> {
+        let packed = self.objects.remove(name)?;
+        let old = self.samples.unpack(&packed)?;
+        self.find(&old, name, false);
         Some(Change {
             old: Some(old),
             new: None,
@@ -300,7 +377,7 @@ impl<K: Cached> State<K> {
 mod tests {
     use super::*;
 
-    #[derive(Debug)]
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
     struct Object(ObjectMeta);
 
     impl Cached for Object {
@@ -328,14 +405,20 @@ mod tests {
 
     /// Lists these of a scope, and tells what went.
     fn list(cache: &Cache<Object>, scope: &str, objects: &[(&str, &str)]) -> Vec<String> {
-        cache.take(scope, Event::Init);
+        take(cache, scope, Event::Init);
         for (namespace, name) in objects {
-            cache.take(scope, Event::InitApply(object(namespace, name)));
+            take(cache, scope, Event::InitApply(object(namespace, name)));
         }
-        let changes = cache.take(scope, Event::InitDone);
-        let gone = changes.iter().filter(|change| change.new.is_none());
-        gone.filter_map(|change| change.old.as_ref()?.0.name.clone())
-            .collect()
+        let mut gone = Vec::new();
+        cache.take(scope, Event::InitDone, |change| {
+            let old = change.old.iter().filter(|_| change.new.is_none());
+            gone.extend(old.filter_map(|old| old.0.name.clone()));
+        });
+        gone
+    }
+
+    fn take(cache: &Cache<Object>, scope: &str, event: Event<Object>) {
+        cache.take(scope, event, |_| ());
     }
 
     #[test]
@@ -346,7 +429,7 @@ mod tests {
         list(&cache, "b", &[("b", "three")]);
         assert!(cache.is_synced());
         assert_eq!(list(&cache, "a", &[("a", "two")]), ["one"]);
-        assert_eq!(cache.all().len(), 2);
+        assert_eq!(cache.names().len(), 2);
         cache.clear();
         list(&cache, "b", &[]);
         assert!(!cache.is_synced(), "a was not listed again");
@@ -355,13 +438,13 @@ mod tests {
     #[test]
     fn lists_that_are_under_way_together_do_not_mix() {
         let cache = Cache::of(&["a".to_owned(), "b".to_owned()]);
-        cache.take("a", Event::Init);
-        cache.take("a", Event::InitApply(object("a", "one")));
-        cache.take("b", Event::Init);
-        cache.take("b", Event::InitApply(object("b", "two")));
-        cache.take("a", Event::InitDone);
-        cache.take("b", Event::InitDone);
-        assert_eq!(cache.all().len(), 2);
+        take(&cache, "a", Event::Init);
+        take(&cache, "a", Event::InitApply(object("a", "one")));
+        take(&cache, "b", Event::Init);
+        take(&cache, "b", Event::InitApply(object("b", "two")));
+        take(&cache, "a", Event::InitDone);
+        take(&cache, "b", Event::InitDone);
+        assert_eq!(cache.names().len(), 2);
     }
 
     #[test]
@@ -372,8 +455,8 @@ mod tests {
             object.0.uid = Some(uid.to_owned());
             object
         };
-        cache.take("", Event::Apply(with_uid("1")));
-        cache.take("", Event::Delete(with_uid("1")));
+        take(&cache, "", Event::Apply(with_uid("1")));
+        take(&cache, "", Event::Delete(with_uid("1")));
         assert!(cache.written(with_uid("1")).is_none());
         assert!(cache.get("a", "one").is_none());
         assert!(cache.written(with_uid("2")).is_some(), "it was made anew");

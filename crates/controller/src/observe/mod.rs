@@ -1,24 +1,26 @@
 //! What is known of the cluster: a cache per kind, filled by the watches, read by the decisions.
 
 mod cache;
+mod packed;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
-use kthena_bridge_api::kthena::{LABEL_SERVING, ModelServer, ModelServing};
+use kthena_bridge_api::kthena::{LABEL_SERVING, ModelBooster, ModelServer, ModelServing};
 use kthena_bridge_core::Config;
 use kthena_bridge_core::observe::{
     Child, Cluster, EndpointSlice, Metadata, Pod, Route, RouteKey, reduced,
 };
 use kthena_bridge_core::provider::Provider;
 use kube::core::ObjectMeta;
+use serde::{Deserialize, Serialize};
 
 pub(crate) use cache::{Cache, Cached, Change, Identity, Scope};
 
 /// A CRD, as far as it is looked at.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 pub(crate) struct Crd {
     /// Its metadata, reduced.
     pub metadata: ObjectMeta,
@@ -33,7 +35,7 @@ impl From<ObjectMeta> for Crd {
 }
 
 /// A namespace, as far as it is looked at.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 pub(crate) struct Namespace {
     /// Its metadata, reduced.
     pub(crate) metadata: ObjectMeta,
@@ -54,6 +56,8 @@ pub(crate) struct Caches {
     pub(crate) scopes: Vec<Scope>,
     /// The Gateways that the configuration names, by namespace and name.
     configured: HashMap<(String, String), &'static Provider>,
+    /// The Models.
+    pub(crate) models: Cache<ModelBooster>,
     /// ModelServings.
     pub servings: Cache<ModelServing>,
     /// ModelServers.
@@ -88,6 +92,7 @@ impl Caches {
         };
         Self {
             configured: config.providers(),
+            models: Cache::of(&scopes),
             servings: Cache::of(&scopes),
             servers: Cache::of(&scopes),
             pods: Cache::of(&scopes),
@@ -206,8 +211,16 @@ fn kept(metadata: &Metadata) -> impl Iterator<Item = (&str, &str)> {
 }
 
 macro_rules! cached {
+    (shared $kind:ty, $owners:path, $object:ident => $index:expr) => {
+        cached!(@ true, $kind, $owners, $object => $index);
+    };
     ($kind:ty, $owners:path, $object:ident => $index:expr) => {
+        cached!(@ false, $kind, $owners, $object => $index);
+    };
+    (@ $shared:literal, $kind:ty, $owners:path, $object:ident => $index:expr) => {
         impl Cached for $kind {
+            const SHARED: bool = $shared;
+
             fn identity(&self) -> Identity<'_> {
                 (&self.metadata).into()
             }
@@ -233,14 +246,94 @@ macro_rules! cached {
 cached!(ModelServing, referred, _o => Vec::new());
 cached!(ModelServer, referred, _o => Vec::new());
 cached!(EndpointSlice, referred, o => vec![service_key(o.metadata.namespace.as_deref().unwrap_or_default(), o.service())]);
-cached!(Crd, referred, _o => Vec::new());
-cached!(Namespace, referred, _o => Vec::new());
+cached!(shared Crd, referred, _o => Vec::new());
+cached!(shared Namespace, referred, _o => Vec::new());
 cached!(Route, kept, o => o.keys().iter().map(|key| key.as_str().to_owned()).collect());
-cached!(GatewayClass, referred, _o => Vec::new());
-cached!(Gateway, referred, o => o.metadata.namespace.iter().cloned().collect());
+cached!(shared GatewayClass, referred, _o => Vec::new());
+cached!(shared Gateway, referred, o => o.metadata.namespace.iter().cloned().collect());
 cached!(Child, kept, o => o.owners().iter().map(|owner| owner.uid.to_string()).collect());
 cached!(Pod, kept, o => {
     let namespace = o.metadata.namespace.to_string();
     let by_serving = o.label(LABEL_SERVING).map(|serving| serving_key(&namespace, serving));
     by_serving.into_iter().chain([namespace]).collect()
 });
+
+impl Cached for ModelBooster {
+    fn identity(&self) -> Identity<'_> {
+        (&self.metadata).into()
+    }
+    fn owners(&self) -> impl Iterator<Item = (&str, &str)> {
+        referred(&self.metadata)
+    }
+    fn index(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// A write of ours is waited for by its version.
+    fn differs(&self, other: &Self) -> bool {
+        self.metadata.resource_version != other.metadata.resource_version
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod as WholePod;
+    use serde_json::{Value, json};
+
+    use super::packed::{Packed, Samples};
+    use super::*;
+
+    fn is_compressed<K: Cached>(object: K) -> bool {
+        let packed = Samples::default().pack(&Arc::new(object));
+        matches!(packed, Packed::Compressed(_))
+    }
+
+    fn typed<K: serde::de::DeserializeOwned>(object: &Value) -> K {
+        serde_json::from_value(object.clone()).unwrap()
+    }
+
+    /// Otherwise they take many times the memory.
+    #[test]
+    fn no_kind_of_which_there_are_many_has_to_be_kept_whole() {
+        let condition = json!({"type": "Accepted", "status": "True", "reason": "Accepted", "message": "ok",
+            "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let parents = json!([{"parentRef": {"name": "gateway", "kind": "Gateway"}, "conditions": [condition]}]);
+        let mut object = json!({
+            "apiVersion": "any/v1", "kind": "Any",
+            "metadata": {
+                "name": "demo", "namespace": "default", "uid": "1", "resourceVersion": "7", "generation": 1,
+                "creationTimestamp": "2026-01-01T00:00:00Z", "labels": {"app": "demo"},
+                "ownerReferences": [{"apiVersion": "any/v1", "kind": "ModelBooster", "name": "demo", "uid": "2"}],
+                "managedFields": [{"manager": "kthena-bridge", "operation": "Apply", "fieldsV1": {"f:spec": {}},
+                    "time": "2026-01-01T00:00:01Z"}],
+            },
+            "spec": {
+                "backend": {"name": "b", "type": "vLLM", "workers": [{"type": "server", "config": {"max-model-len": 1}}]},
+                "template": {"roles": [{"name": "leader", "entryTemplate": {"spec": {"containers": [
+                    {"name": "engine", "image": "i", "args": ["--port", "8000"]}]}}}]},
+                "workloadSelector": {"matchLabels": {"app": "demo"}}, "workloadPort": {"port": 8000},
+                "containers": [{"name": "engine", "ports": [{"containerPort": 8000}]}],
+                "parentRefs": [{"name": "gateway"}], "hostnames": ["demo.example.com"],
+                "rules": [{"matches": [{"path": {"type": "PathPrefix", "value": "/"},
+                    "headers": [{"name": "x-model", "value": "demo"}]}]}],
+                "selector": {"matchLabels": {"app": "demo"}}, "targetPorts": [{"number": 8000}],
+                "endpointPickerRef": {"name": "picker", "failureMode": "FailOpen"},
+            },
+            "status": {"conditions": [condition], "parents": parents, "readyReplicas": 1},
+        });
+        assert!(is_compressed::<ModelBooster>(typed(&object)));
+        assert!(is_compressed::<ModelServing>(typed(&object)));
+        assert!(is_compressed::<ModelServer>(typed(&object)));
+        assert!(is_compressed(Route::reduce(&object)));
+        for kind in ChildKind::ALL {
+            assert!(is_compressed(Child::reduce(kind, &object)), "{kind}");
+        }
+        object["apiVersion"] = "v1".into();
+        object["kind"] = "Pod".into();
+        assert!(is_compressed(Pod::from(typed::<WholePod>(&object))));
+        let slice = json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}],
+            "metadata": {"name": "demo", "labels": {"kubernetes.io/service-name": "demo"}}});
+        assert!(is_compressed(EndpointSlice::from(typed::<
+            k8s_openapi::api::discovery::v1::EndpointSlice,
+        >(&slice))));
+    }
+}

@@ -27,8 +27,6 @@ use kthena_bridge_core::observe::{Child, EndpointSlice, Pod, Route, reduced};
 use kube::api::{DynamicObject, PartialObjectMeta};
 use kube::core::{ApiResource, NamespaceResourceScope, ObjectMeta};
 use kube::runtime::WatchStreamExt;
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event, ExponentialBackoff};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -36,8 +34,8 @@ use serde_json::{Map, Value, json};
 use tokio::task::JoinHandle;
 
 use crate::context::Context;
+use crate::namespaced_name::NamespacedName;
 use crate::observe::{Cache, Cached, Change, Namespace, Scope};
-use crate::queue::Queue;
 use crate::request::to_value;
 
 pub(crate) use kind::Kind;
@@ -52,8 +50,6 @@ const PAGE: u32 = 100;
 pub(crate) struct Watches {
     cx: Arc<Context>,
     client: Client,
-    queue: Queue,
-    models: Mutex<Writer<ModelBooster>>,
     /// The kinds that are watched now.
     running: Mutex<HashMap<Kind, Watch>>,
     /// When each of them last showed that it lives.
@@ -76,19 +72,10 @@ impl Drop for Watch {
 }
 
 impl Watches {
-    pub(crate) fn new(
-        cx: Arc<Context>,
-        client: Client,
-        queue: Queue,
-        mut models: Writer<ModelBooster>,
-    ) -> Self {
-        // kube's applier waits for a list of its own accord; ours begins when every kind was listed.
-        empty(&mut models);
+    pub(crate) fn new(cx: Arc<Context>, client: Client) -> Self {
         Self {
             cx,
             client,
-            queue,
-            models: Mutex::new(models),
             running: Mutex::default(),
             pulses: Pulses::default(),
             synced: tokio::sync::watch::Sender::new(()),
@@ -98,7 +85,7 @@ impl Watches {
     /// Watches which CRDs there are, and the kinds that are served. Never ends.
     pub(crate) async fn run(self: Arc<Self>) {
         let crds = installed::follow(&self, |event| {
-            self.cx.caches.crds.take("", event);
+            self.cx.caches.crds.take("", event, |_| ());
             if self.cx.caches.crds.is_synced() {
                 self.adjust();
             }
@@ -221,22 +208,22 @@ impl Watches {
         match kind {
             Kind::ModelBooster => {
                 // Each is looked at once more, and found to be gone.
-                let gone = self.cx.models.state();
-                empty(&mut self.models.lock().unwrap_or_else(PoisonError::into_inner));
-                self.look_at(gone.iter().map(|model| ObjectRef::from_obj(&**model)));
+                let gone = caches.models.names();
+                caches.models.clear();
+                self.look_at(gone);
             }
-            Kind::ModelServing => drop(caches.servings.clear()),
-            Kind::ModelServer => drop(caches.servers.clear()),
-            Kind::Gateway => drop(caches.gateways.clear()),
-            Kind::GatewayClass => drop(caches.gateway_classes.clear()),
-            Kind::Namespace => drop(caches.namespaces.clear()),
-            Kind::Pod => drop(caches.pods.clear()),
-            Kind::EndpointSlice => drop(caches.endpoint_slices.clear()),
+            Kind::ModelServing => caches.servings.clear(),
+            Kind::ModelServer => caches.servers.clear(),
+            Kind::Gateway => caches.gateways.clear(),
+            Kind::GatewayClass => caches.gateway_classes.clear(),
+            Kind::Namespace => caches.namespaces.clear(),
+            Kind::Pod => caches.pods.clear(),
+            Kind::EndpointSlice => caches.endpoint_slices.clear(),
             Kind::Child(ChildKind::HTTPRoute) => {
-                drop(caches.routes.clear());
-                drop(caches.children(ChildKind::HTTPRoute).clear());
+                caches.routes.clear();
+                caches.children(ChildKind::HTTPRoute).clear();
             }
-            Kind::Child(kind) => drop(caches.children(kind).clear()),
+            Kind::Child(kind) => caches.children(kind).clear(),
         }
     }
 
@@ -245,7 +232,11 @@ impl Watches {
         let cx = &self.cx;
         let (caches, interests) = (&cx.caches, &cx.interests);
         match kind {
-            Kind::ModelBooster => self.models(kind).await,
+            Kind::ModelBooster => {
+                let models = &caches.models;
+                self.cached(kind, self.apis(kind), "", models, a_model, trigger::by_name)
+                    .await;
+            }
             Kind::ModelServing => {
                 self.typed(kind, &caches.servings, trigger::by_owner).await;
             }
@@ -307,11 +298,14 @@ impl Watches {
                 let object = to_value(object);
                 (Child::reduce(child, &object), Route::reduce(&object))
             }));
-            for change in caches.routes.take(scope, routes) {
-                self.cx.claims.changed(Some(&change));
-            }
-            let changes = caches.children(child).take(scope, children);
-            self.look_at(changes.iter().flat_map(|change| self.of_child(change)));
+            let claims = &self.cx.claims;
+            caches
+                .routes
+                .take(scope, routes, |change| claims.changed(Some(change)));
+            let mut models = Vec::new();
+            let owners = |change: &_| models.extend(self.of_child(change));
+            caches.children(child).take(scope, children, owners);
+            self.look_at(models);
             if listed {
                 self.listed(kind, scope);
             }
@@ -320,7 +314,7 @@ impl Watches {
     }
 
     /// The Models that own it. Where it is gone, it may have been in the way of what one of them is to have now.
-    fn of_child(&self, change: &Change<Child>) -> Vec<ObjectRef<ModelBooster>> {
+    fn of_child(&self, change: &Change<Child>) -> Vec<NamespacedName> {
         let models = trigger::by_owner(change);
         if change.new.is_none() {
             for model in &models {
@@ -328,48 +322,6 @@ impl Watches {
             }
         }
         models
-    }
-
-    async fn models(&self, kind: Kind) {
-        // A list of one namespace says nothing about others, and the store takes a list for the whole: it is
-        // told of each Model by itself.
-        let store = |event: Event<ModelBooster>| {
-            let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
-            models.apply_watcher_event(&event);
-        };
-        let mut listed: HashMap<Scope, HashSet<ObjectRef<ModelBooster>>> = HashMap::new();
-        self.follow(kind.as_str(), self.apis(kind), "", |scope, event| {
-            let event = map(event, a_model);
-            match event {
-                Event::Apply(ref model) | Event::Delete(ref model) => {
-                    let model = ObjectRef::from_obj(model);
-                    store(event);
-                    self.look_at([model]);
-                }
-                Event::Init => drop(listed.insert(scope.to_owned(), HashSet::new())),
-                Event::InitApply(model) => {
-                    let listed = listed.entry(scope.to_owned()).or_default();
-                    listed.insert(ObjectRef::from_obj(&model));
-                    store(Event::Apply(model));
-                }
-                Event::InitDone => {
-                    let listed = listed.remove(scope).unwrap_or_default();
-                    let known = self.cx.models.state().into_iter().filter(|model| {
-                        scope.is_empty() || model.metadata.namespace.as_deref() == Some(scope)
-                    });
-                    let known: Vec<_> = known.collect();
-                    for model in &known {
-                        // Before it is looked at: nothing would tell later that it is gone.
-                        if !listed.contains(&ObjectRef::from_obj(&**model)) {
-                            store(Event::Delete((**model).clone()));
-                        }
-                    }
-                    self.look_at(known.iter().map(|model| ObjectRef::from_obj(&**model)));
-                    self.listed(kind, scope);
-                }
-            }
-        })
-        .await;
     }
 
     fn client(&self, kind: &'static str, scope: &str) -> Client {
@@ -419,7 +371,7 @@ impl Watches {
         &self,
         kind: Kind,
         cache: &Cache<K>,
-        models: impl Fn(&Change<K>) -> Vec<ObjectRef<ModelBooster>>,
+        models: impl Fn(&Change<K>) -> Vec<NamespacedName>,
     ) where
         K: Cached
             + Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -442,14 +394,16 @@ impl Watches {
         labels: &str,
         cache: &Cache<C>,
         reduce: impl Fn(K) -> C,
-        models: impl Fn(&Change<C>) -> Vec<ObjectRef<ModelBooster>>,
+        models: impl Fn(&Change<C>) -> Vec<NamespacedName>,
     ) where
         K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     {
         self.follow(kind.as_str(), apis, labels, |scope, event| {
             let listed = matches!(event, Event::InitDone);
-            let changes = cache.take(scope, map(event, &reduce));
-            self.look_at(changes.iter().flat_map(&models));
+            let mut concerned = Vec::new();
+            let tell = |change: &_| concerned.extend(models(change));
+            cache.take(scope, map(event, &reduce), tell);
+            self.look_at(concerned);
             if listed {
                 self.listed(kind, scope);
             }
@@ -511,22 +465,15 @@ impl Watches {
         }
     }
 
-    fn look_at(&self, models: impl IntoIterator<Item = ObjectRef<ModelBooster>>) {
-        self.queue.look_at_each(models.into_iter().collect());
+    fn look_at(&self, models: Vec<NamespacedName>) {
+        self.cx.queue.look_at_each(models);
     }
 
     /// Has every Model looked at.
     pub(crate) fn look_at_all(&self) {
-        let all = self.cx.models.state();
-        let all = all.iter().map(|model| ObjectRef::from_obj(&**model));
-        self.queue.look_at_later(all);
+        let all = self.cx.caches.models.names();
+        self.cx.queue.look_at_later(all);
     }
-}
-
-/// Takes every Model out of the store.
-fn empty(models: &mut Writer<ModelBooster>) {
-    models.apply_watcher_event(&Event::Init);
-    models.apply_watcher_event(&Event::InitDone);
 }
 
 /// A Model, without what nothing reads.

@@ -4,37 +4,44 @@ use kthena_bridge_api::child::{ChildKind, LABEL_PICKER};
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
 use kthena_bridge_api::kthena::{LABEL_MODEL_NAME, ModelBooster};
 use kthena_bridge_core::observe::{Cluster, EndpointSlice, Pod};
-use kube::Resource;
-use kube::runtime::reflector::ObjectRef;
+use kube::Resource as _;
 
 use crate::interest::{Interests, Topic};
+use crate::namespaced_name::NamespacedName;
 use crate::observe::{Cache, Cached, Caches, Change, Namespace};
 
-type Model = ObjectRef<ModelBooster>;
+/// The Model itself.
+pub(super) fn by_name(change: &Change<ModelBooster>) -> Vec<NamespacedName> {
+    let model = change.both().next();
+    model
+        .map(|model| NamespacedName::of(&**model))
+        .into_iter()
+        .collect()
+}
 
 /// The Models that own it, before or after.
-pub(super) fn by_owner<K: Cached>(change: &Change<K>) -> Vec<Model> {
+pub(super) fn by_owner<K: Cached>(change: &Change<K>) -> Vec<NamespacedName> {
     change.both().flat_map(|object| owners(&**object)).collect()
 }
 
-fn owners<K: Cached>(object: &K) -> impl Iterator<Item = Model> {
+fn owners<K: Cached>(object: &K) -> impl Iterator<Item = NamespacedName> {
     let namespace = object.identity().namespace;
     let owners = object.owners();
     let models = owners.filter(|(kind, _)| *kind == ModelBooster::kind(&()));
-    models.map(move |(_, name)| ObjectRef::new(name).within(namespace))
+    models.map(move |(_, name)| NamespacedName::new(namespace, name))
 }
 
 /// The Model that a pod belongs to, or whose endpoint picker it is, and those that select pods of their own.
 pub(super) fn by_pod(
     change: &Change<Pod>,
     caches: &Caches,
-    interests: &Interests<Model>,
-) -> Vec<Model> {
+    interests: &Interests,
+) -> Vec<NamespacedName> {
     let mut models = Vec::new();
     for pod in change.both() {
         let namespace = &*pod.metadata.namespace;
         if let Some(model) = pod.label(LABEL_MODEL_NAME) {
-            models.push(ObjectRef::new(model).within(namespace));
+            models.push(NamespacedName::new(namespace, model));
         }
         let picker = pod.label(LABEL_PICKER);
         if let Some(picker) = picker.and_then(|p| caches.child(ChildKind::Deployment, namespace, p))
@@ -49,8 +56,8 @@ pub(super) fn by_pod(
 /// The Models whose endpoint picker is behind the Service.
 pub(super) fn by_endpoint_slice(
     change: &Change<EndpointSlice>,
-    interests: &Interests<Model>,
-) -> Vec<Model> {
+    interests: &Interests,
+) -> Vec<NamespacedName> {
     let topics = change.both().map(|slice| {
         let namespace = slice.metadata.namespace.clone().unwrap_or_default();
         Topic::Endpoints(namespace, slice.service().to_owned())
@@ -59,7 +66,10 @@ pub(super) fn by_endpoint_slice(
 }
 
 /// The Models of a namespace that look at its labels.
-pub(super) fn by_namespace(change: &Change<Namespace>, interests: &Interests<Model>) -> Vec<Model> {
+pub(super) fn by_namespace(
+    change: &Change<Namespace>,
+    interests: &Interests,
+) -> Vec<NamespacedName> {
     let name = change
         .both()
         .next()
@@ -68,7 +78,7 @@ pub(super) fn by_namespace(change: &Change<Namespace>, interests: &Interests<Mod
 }
 
 /// The Models that look at a Gateway.
-pub(super) fn by_gateway(change: &Change<Gateway>, interests: &Interests<Model>) -> Vec<Model> {
+pub(super) fn by_gateway(change: &Change<Gateway>, interests: &Interests) -> Vec<NamespacedName> {
     change
         .both()
         .take(1)
@@ -80,8 +90,8 @@ pub(super) fn by_gateway(change: &Change<Gateway>, interests: &Interests<Model>)
 pub(super) fn by_gateway_class(
     change: &Change<GatewayClass>,
     gateways: &Cache<Gateway>,
-    interests: &Interests<Model>,
-) -> Vec<Model> {
+    interests: &Interests,
+) -> Vec<NamespacedName> {
     let Some(class) = change
         .both()
         .next()
@@ -89,16 +99,17 @@ pub(super) fn by_gateway_class(
     else {
         return Vec::new();
     };
-    let of_class = gateways
-        .all()
+    let gateways = gateways
+        .names()
         .into_iter()
-        .filter(|gateway| gateway.spec.gateway_class_name == class);
+        .filter_map(|name| gateways.named(&name));
+    let of_class = gateways.filter(|gateway| gateway.spec.gateway_class_name == class);
     of_class
         .flat_map(|gateway| of_gateway(&gateway, interests))
         .collect()
 }
 
-fn of_gateway(gateway: &Gateway, interests: &Interests<Model>) -> Vec<Model> {
+fn of_gateway(gateway: &Gateway, interests: &Interests) -> Vec<NamespacedName> {
     let namespace = gateway.metadata.namespace.clone().unwrap_or_default();
     let name = gateway.metadata.name.clone().unwrap_or_default();
     let mut models = interests.of(&Topic::GatewaysIn(namespace.clone()));

@@ -6,13 +6,14 @@ use jiff::Timestamp;
 use kthena_bridge_api::child::{ANNOTATION_ACTIVATED, ChildKind, LABEL_MODEL};
 use kthena_bridge_api::gateway::{ParentReference, ParentStatus};
 use kube::core::ObjectMeta;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Metadata, Owner, get};
 use crate::ownership::{self, Digest};
 
 /// An object that we manage, reduced to what decides whether it is as it should be and how it fares.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 pub struct Child {
     /// Its kind.
     pub kind: ChildKind,
@@ -39,7 +40,7 @@ pub struct Child {
 }
 
 /// What is read of a kind.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 pub enum Detail {
     /// Nothing.
     #[default]

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::discovery::v1::EndpointSlice as Whole;
 use kube::core::ObjectMeta;
+use serde::{Deserialize, Serialize};
 
 use super::reduced;
 
@@ -9,7 +10,7 @@ use super::reduced;
 const LABEL_SERVICE: &str = "kubernetes.io/service-name";
 
 /// An EndpointSlice, as far as it is looked at.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 pub struct EndpointSlice {
     /// Its metadata, reduced.
     pub metadata: ObjectMeta,

@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::ObjectMeta;
+use serde::{Deserialize, Serialize};
 
 /// What is kept of the metadata of objects of which there are very many: an [`ObjectMeta`] of them would be
 /// larger than all else that is kept.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 pub struct Metadata {
     /// Its namespace.
     pub namespace: Box<str>,
@@ -23,7 +24,7 @@ pub struct Metadata {
 }
 
 /// An owner reference.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 pub struct Owner {
     /// The owner's kind.
     pub kind: Box<str>,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod as Whole};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde::{Deserialize, Serialize};
 
 use super::Metadata;
 
@@ -11,7 +12,7 @@ use super::Metadata;
 const RUNTIME: &str = "runtime";
 
 /// A pod, as far as it is looked at.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 pub struct Pod {
     /// Its metadata.
     pub metadata: Metadata,

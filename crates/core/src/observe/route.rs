@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use kthena_bridge_api::gateway::{self, ParentReference, ParentStatus};
 use kube::core::ObjectMeta;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Metadata, get};
 
 /// An HTTPRoute, as far as it competes with others.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 pub struct Route {
     /// Its metadata.
     pub metadata: Metadata,
@@ -27,7 +28,7 @@ pub struct Route {
 }
 
 /// What a route matches beside the host.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, Hash)]
 pub struct Match {
     /// The path.
     pub path: PathMatch,
@@ -38,7 +39,7 @@ pub struct Match {
 }
 
 /// How a path is matched.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, Hash)]
 pub enum PathMatch {
     /// The path and what is below it; without a slash at its end, unless it is `/`.
     Prefix(String),

@@ -132,9 +132,10 @@ async fn elsewhere(part: &str) -> Result<(Vec<Figure>, Value)> {
     command
         .args(std::env::args_os().skip(1))
         .args(["--part", part])
-        .stderr(Stdio::inherit())
+        .stdout(Stdio::piped())
         .kill_on_drop(true);
-    let output = command.output().await.map_err(|e| failed(&e))?;
+    let child = command.spawn().map_err(|e| failed(&e))?;
+    let output = child.wait_with_output().await.map_err(|e| failed(&e))?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         return Err(failed(&output.status));
