@@ -345,7 +345,7 @@ mod tests {
         let queue = queue();
         let mut requests = Box::pin(queue.in_order(8));
         queue.look_at_later(["a", "b", "c", "d"].map(model));
-        assert_eq!(all(&mut requests), "ab", "a quarter");
+        assert_eq!(all(&mut requests), "ab", "a third");
         queue.look_at_each(["1", "2", "3", "4", "5", "6", "7"].map(model).into());
         assert_eq!(all(&mut requests), "123456", "eight are under way");
         done(&queue, "a");

@@ -3,6 +3,7 @@
 //! The operator does not run meanwhile, since it would act on what is written; its watches are held open in its
 //! place, and what they bring is thrown away.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -273,23 +274,29 @@ async fn clean(bed: &TestBed, client: &Client, namespace: &str, bodies: &Bodies)
     Ok(())
 }
 
-/// Holds watches open, as these paths ask for, and throws away what they bring, until it is dropped.
-pub(crate) async fn drain(client: &Client, paths: &[String]) -> Result<JoinSet<()>> {
+/// The watches of these requests: one that was begun several times is one.
+pub(crate) fn watches(requests: &[String]) -> BTreeSet<String> {
+    let watch = |uri: &String| {
+        let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
+        let kept: Vec<&str> = query
+            .split('&')
+            .filter(|part| !part.starts_with("resourceVersion") && !part.starts_with("timeout"))
+            .collect();
+        format!("{path}?{}", kept.join("&"))
+    };
+    requests.iter().map(watch).collect()
+}
+
+/// Holds watches open and throws away what they bring, until it is dropped.
+pub(crate) async fn drain(client: &Client, watches: &BTreeSet<String>) -> Result<JoinSet<()>> {
     let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
     let now = namespaces.list(&ListParams::default().limit(1)).await;
     let now = now.map_err(|e| failed("listing namespaces", &e))?;
     let now = now.metadata.resource_version.unwrap_or_default();
     let mut tasks = JoinSet::new();
-    for path in paths {
-        let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let kept: Vec<&str> = query
-            .split('&')
-            .filter(|part| !part.starts_with("resourceVersion") && !part.starts_with("timeout"))
-            .collect();
-        let uri = format!(
-            "{path}?{}&resourceVersion={now}&timeoutSeconds=3600",
-            kept.join("&")
-        );
+    for asked in watches {
+        let path = asked.split('?').next().unwrap_or_default();
+        let uri = format!("{asked}&resourceVersion={now}&timeoutSeconds=3600");
         let mut request = Request::new(path)
             .list(&ListParams::default())
             .map_err(|e| failed(path, &e))?;

@@ -551,8 +551,7 @@ async fn raw_floor(
     );
     let bodies = Arc::new(bodies.await?);
     stand_in.write(false);
-    let watches: HashSet<String> = cold.counted.watches.iter().cloned().collect();
-    let watches: Vec<String> = watches.into_iter().collect();
+    let watches = floor::watches(&cold.counted.watches);
     let drained = floor::drain(&scene.client, &watches).await?;
     let rates = floor::rates(
         scene.bed,
