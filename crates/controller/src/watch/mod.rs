@@ -7,6 +7,7 @@
 mod installed;
 mod kind;
 mod pulse;
+mod raw;
 mod trigger;
 
 use std::collections::{HashMap, HashSet};
@@ -24,7 +25,7 @@ use kthena_bridge_api::gateway::GatewayClass;
 use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_api::{DOMAIN, FIELD_MANAGER};
 use kthena_bridge_core::observe::{Child, EndpointSlice, Pod, Route, reduced};
-use kube::api::{DynamicObject, PartialObjectMeta};
+use kube::api::PartialObjectMeta;
 use kube::core::{ApiResource, NamespaceResourceScope, ObjectMeta};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, ExponentialBackoff};
@@ -36,11 +37,11 @@ use tokio::task::JoinHandle;
 use crate::context::Context;
 use crate::namespaced_name::NamespacedName;
 use crate::observe::{Cache, Cached, Change, Namespace, Scope};
-use crate::request::to_value;
 
 pub(crate) use kind::Kind;
 use pulse::Pulses;
 pub(crate) use pulse::Vital;
+use raw::Raw;
 
 /// How many objects a list brings at a time. kube's own 500 of every kind at once would be more than all that is
 /// kept of a thousand Models.
@@ -279,7 +280,7 @@ impl Watches {
             Kind::Child(child) => {
                 let apis = self.dynamic(kind, &child.api_resource());
                 let ours = format!("{LABEL_MANAGED_BY}={MANAGED_BY}");
-                let reduce = |object| Child::reduce(child, &to_value(object));
+                let reduce = |raw: Raw| Child::reduce(child, &raw.object);
                 let owner = |c: &_| self.of_child(c);
                 self.cached(kind, apis, &ours, caches.children(child), reduce, owner)
                     .await;
@@ -294,9 +295,9 @@ impl Watches {
         let caches = &self.cx.caches;
         self.follow(kind.as_str(), apis, "", |scope, event| {
             let listed = matches!(event, Event::InitDone);
-            let (children, routes) = split(map(event, |object| {
-                let object = to_value(object);
-                (Child::reduce(child, &object), Route::reduce(&object))
+            let (children, routes) = split(map(event, |raw: Raw| {
+                let object = &raw.object;
+                (Child::reduce(child, object), Route::reduce(object))
             }));
             let claims = &self.cx.claims;
             caches
@@ -355,7 +356,7 @@ impl Watches {
     }
 
     /// A client for each scope of a kind that is known only now.
-    fn dynamic(&self, kind: Kind, resource: &ApiResource) -> Vec<(Scope, Api<DynamicObject>)> {
+    fn dynamic(&self, kind: Kind, resource: &ApiResource) -> Vec<(Scope, Api<Raw>)> {
         let of = |scope: &Scope| {
             let client = self.client(kind.as_str(), scope);
             match scope.as_str() {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use kthena_bridge_api::child::{ANNOTATION_ACTIVATED, ChildKind, LABEL_MODEL};
 use kthena_bridge_api::gateway::{ParentReference, ParentStatus};
-use kube::core::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -104,21 +103,16 @@ impl Child {
 
     /// Reduces an object as the API server sends it. In a list it does not say its own kind.
     pub fn reduce(kind: ChildKind, object: &Value) -> Self {
-        let metadata: ObjectMeta = get(object, "/metadata");
-        let labels = metadata.labels.as_ref();
-        let label = labels.and_then(|labels| labels.get(LABEL_MODEL));
-        let annotations = metadata.annotations.as_ref();
-        let owned = metadata
-            .owner_references
-            .as_ref()
-            .is_some_and(|o| !o.is_empty());
+        let metadata: Metadata = get(object, "/metadata");
+        let of = &object["metadata"];
+        let label = of["labels"][LABEL_MODEL].as_str();
         Self {
             kind,
-            generation: metadata.generation,
-            ending: metadata.deletion_timestamp.is_some(),
-            activated: annotations.is_some_and(|a| a.contains_key(ANNOTATION_ACTIVATED)),
-            label: label.filter(|_| !owned).map(|l| l.as_str().into()),
-            metadata: Metadata::from(metadata),
+            generation: of["generation"].as_i64(),
+            ending: !of["deletionTimestamp"].is_null(),
+            activated: !of["annotations"][ANNOTATION_ACTIVATED].is_null(),
+            label: label.filter(|_| metadata.owners.is_empty()).map(Into::into),
+            metadata,
             digest: ownership::live(kind, object),
             managed: ownership::is_managed(object),
             created_entry: ownership::created_entry(object),

@@ -6,8 +6,9 @@ use kube::core::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 /// What is kept of the metadata of objects of which there are very many: an [`ObjectMeta`] of them would be
-/// larger than all else that is kept.
+/// larger than all else that is kept. As JSON it is part of what the API server sends.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Metadata {
     /// Its namespace.
     pub namespace: Box<str>,
@@ -18,8 +19,10 @@ pub struct Metadata {
     /// Its version; nothing while it is not written.
     pub resource_version: Option<Box<str>>,
     /// When it was made.
+    #[serde(rename = "creationTimestamp")]
     pub created: Option<Timestamp>,
     /// Who it belongs to.
+    #[serde(rename = "ownerReferences")]
     pub owners: Box<[Owner]>,
 }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use kthena_bridge_api::gateway::{self, ParentReference, ParentStatus};
-use kube::core::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -79,7 +78,7 @@ impl RouteKey {
 impl Route {
     /// Reduces an HTTPRoute as the API server sends it, or as it is planned.
     pub fn reduce(object: &Value) -> Self {
-        let metadata: ObjectMeta = get(object, "/metadata");
+        let metadata: Metadata = get(object, "/metadata");
         let hostnames: Vec<String> = get(object, "/spec/hostnames");
         let rules: Vec<Value> = get(object, "/spec/rules");
         let parents: Vec<ParentStatus> = get(object, "/status/parents");
@@ -102,7 +101,7 @@ impl Route {
                 .map(|p| p.parent_ref)
                 .collect(),
             live: metadata.uid.is_some(),
-            metadata: Metadata::from(metadata),
+            metadata,
         }
     }
 
