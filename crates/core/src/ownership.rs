@@ -5,6 +5,8 @@
 //! whether something is left that is no longer wanted. Both sides become a digest, so that a cache need
 //! not keep the objects. <https://kubernetes.io/docs/reference/using-api/server-side-apply/>
 
+use std::io;
+
 use jiff::Timestamp;
 use kthena_bridge_api::FIELD_MANAGER;
 use kthena_bridge_api::child::ChildKind;
@@ -215,7 +217,7 @@ fn feed(hasher: &mut Sha256, value: &Value) {
             entries.sort_unstable_by_key(|(k, _)| *k);
             hasher.update(b"{");
             for (key, value) in entries {
-                hasher.update(Value::from(key.as_str()).to_string());
+                write(hasher, key);
                 feed(hasher, value);
             }
             hasher.update(b"}");
@@ -228,6 +230,22 @@ fn feed(hasher: &mut Sha256, value: &Value) {
             }
             hasher.update(b"]");
         }
-        scalar => hasher.update(scalar.to_string()),
+        scalar => write(hasher, scalar),
     }
+}
+
+/// Hashes it as JSON.
+fn write(hasher: &mut Sha256, value: &impl Serialize) {
+    struct Into<'a>(&'a mut Sha256);
+    impl io::Write for Into<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.update(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    // A hasher takes everything, and a scalar can always be written.
+    let _ = serde_json::to_writer(Into(hasher), value);
 }

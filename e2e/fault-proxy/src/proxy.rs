@@ -25,7 +25,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::events::{Events, Next};
 use crate::plan::{Action, Fault, Refusal, Script, WatchFault};
-use crate::request::{Request, Verb};
+use crate::request::{Request, Verb, is_watch};
 
 type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 type Frames = mpsc::Sender<Result<Frame<Bytes>, io::Error>>;
@@ -278,7 +278,12 @@ async fn answer(
         _ => {}
     }
     let mut uri = head.uri.clone();
+    let watches = is_watch(query);
     if let Some(Action::AsOf(version)) = &action {
+        if watches {
+            // The past cannot be streamed: the client has to ask for a list.
+            return Ok(refuse(&Refusal::with(422)));
+        }
         uri = as_of(&uri, version)?;
     }
     let mut passed = http::Request::builder()
@@ -296,13 +301,20 @@ async fn answer(
     if let Some(headers) = response.headers_mut() {
         *headers = end_to_end(&head.headers);
     }
-    if about.verb == Verb::Watch && head.status.is_success() {
+    if watches && head.status.is_success() {
         state.note(number, head.status, None);
         let fault = match action {
             Some(Action::Watch(fault)) => Some(fault),
+            // Before the first event.
+            Some(Action::Truncate(_)) => Some(WatchFault::Cut(0)),
             _ => None,
         };
-        let body = state.tampered(about, body, fault, reset);
+        // From now on it is one like others.
+        let watch = Request {
+            verb: Verb::Watch,
+            ..about
+        };
+        let body = state.tampered(watch, body, fault, reset);
         return response.body(body).map_err(io::Error::other);
     }
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();

@@ -10,7 +10,8 @@ use http::Method;
 pub enum Verb {
     /// Of one object, or of something that is no resource.
     Get,
-    /// Of a collection.
+    /// Of a collection, also one that is streamed and goes on as a watch.
+    /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#streaming-lists>
     List,
     /// Of a collection, and what becomes of it.
     Watch,
@@ -64,6 +65,19 @@ pub struct Request {
     pub name: String,
 }
 
+/// Whether a request for a collection is answered with what becomes of it.
+pub fn is_watch(query: &str) -> bool {
+    let mut parts = query.split('&');
+    parts.any(|part| matches!(part, "watch=true" | "watch=1"))
+}
+
+/// Whether a watch is to begin with what is there.
+pub fn is_streamed_list(query: &str) -> bool {
+    query
+        .split('&')
+        .any(|part| part == "sendInitialEvents=true")
+}
+
 impl Request {
     /// Reads the method and the path of a request.
     /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-uris>
@@ -88,9 +102,7 @@ impl Request {
         };
         let part = |at: usize| parts.get(at).copied().unwrap_or_default().to_owned();
         let (resource, name, subresource) = (part(0), part(1), part(2));
-        let watches = query
-            .split('&')
-            .any(|q| matches!(q, "watch=true" | "watch=1"));
+        let (watches, lists) = (is_watch(query), is_streamed_list(query));
         let collection = !resource.is_empty() && name.is_empty();
         let verb = match *method {
             Method::POST => Verb::Create,
@@ -98,7 +110,7 @@ impl Request {
             Method::PATCH => Verb::Patch,
             Method::DELETE if collection => Verb::DeleteCollection,
             Method::DELETE => Verb::Delete,
-            _ if collection && watches => Verb::Watch,
+            _ if collection && watches && !lists => Verb::Watch,
             _ if collection => Verb::List,
             _ => Verb::Get,
         };
@@ -175,6 +187,11 @@ mod tests {
                 "/api/v1/namespaces/a/pods",
                 "watch=true&resourceVersion=1",
             ),
+            of(
+                &Method::GET,
+                "/api/v1/pods",
+                "watch=true&sendInitialEvents=true",
+            ),
             of(&Method::GET, "/api/v1/pods", "limit=500"),
             of(&Method::GET, "/api/v1/namespaces/a", ""),
             of(&Method::GET, "/api/v1/namespaces", ""),
@@ -199,6 +216,7 @@ mod tests {
             told,
             [
                 "watch||pods||a|",
+                "list||pods|||",
                 "list||pods|||",
                 "get||namespaces|||a",
                 "list||namespaces|||",

@@ -81,6 +81,11 @@ pub struct Sent {
 }
 
 impl Sent {
+    /// Whether it is a watch that begins with all that there is.
+    pub fn is_streamed_list(&self) -> bool {
+        self.uri.contains("sendInitialEvents=true")
+    }
+
     /// Whether it goes on with a list that began before.
     pub fn is_further_page(&self) -> bool {
         self.request.verb == "list" && self.uri.contains("continue=")

@@ -117,8 +117,8 @@ struct State<K> {
     /// be most of the cache.
     index: BTreeSet<(u64, NamespacedName)>,
     hasher: RandomState,
-    /// What the lists that are under way have brought so far.
-    listed: HashMap<Scope, HashMap<NamespacedName, Packed<K>>>,
+    /// What the lists that are under way have brought so far: the rest is gone when they are complete.
+    listed: HashMap<Scope, HashSet<NamespacedName>>,
     /// The scopes that were not listed yet.
     unlisted: HashSet<Scope>,
     /// The uids of objects that ended a moment ago.
@@ -188,14 +188,15 @@ impl<K: Cached> Cache<K> {
         match event {
             Event::Init => {
                 let listed = &mut self.write().listed;
-                listed.insert(scope.to_owned(), HashMap::new());
+                listed.insert(scope.to_owned(), HashSet::new());
             }
             Event::InitApply(object) => {
-                let object = Arc::new(object);
-                let state = &mut *self.write();
-                let packed = state.pack(&object);
+                let mut state = self.write();
                 let listed = state.listed.entry(scope.to_owned()).or_default();
-                listed.insert(object.identity().key(), packed);
+                listed.insert(object.identity().key());
+                let change = state.put(&Arc::new(object));
+                drop(state);
+                tell(change);
             }
             Event::InitDone => {
                 let mut state = self.write();
@@ -203,15 +204,11 @@ impl<K: Cached> Cache<K> {
                 let names = state.objects.keys();
                 let gone = names
                     .filter(|name| scope.is_empty() || name.namespace() == scope)
-                    .filter(|name| !listed.contains_key(*name));
+                    .filter(|name| !listed.contains(*name));
                 let gone: Vec<_> = gone.cloned().collect();
                 drop(state);
                 for name in gone {
                     let change = self.write().bury(&name);
-                    tell(change);
-                }
-                for packed in listed.into_values() {
-                    let change = self.write().put_packed(packed);
                     tell(change);
                 }
                 let mut state = self.write();
@@ -276,14 +273,6 @@ impl<K: Cached> State<K> {
         self.samples.unpack(self.objects.get(name)?)
     }
 
-    fn pack(&mut self, object: &Arc<K>) -> Packed<K> {
-        if K::SHARED {
-            Packed::Whole(Arc::clone(object))
-        } else {
-            self.samples.pack(object)
-        }
-    }
-
     fn put(&mut self, object: &Arc<K>) -> Option<Change<K>> {
         let old = self.get(&object.identity().key());
         let known = |old: &Arc<K>| {
@@ -293,38 +282,23 @@ impl<K: Cached> State<K> {
         if old.as_ref().is_some_and(known) {
             return None;
         }
-        let packed = self.pack(object);
-        self.replace(old, object, packed)
-    }
-
-    fn put_packed(&mut self, packed: Packed<K>) -> Option<Change<K>> {
-        let object = self.samples.unpack(&packed)?;
-        let old = self.get(&object.identity().key());
-        let is_older = |old: &Arc<K>| object.identity().is_older(old.identity());
-        if old.as_ref().is_some_and(is_older) {
-            return None;
-        }
-        self.replace(old, &object, packed)
-    }
-
-    fn replace(
-        &mut self,
-        old: Option<Arc<K>>,
-        new: &Arc<K>,
-        packed: Packed<K>,
-    ) -> Option<Change<K>> {
-        let name = new.identity().key();
-        let differs = old.as_ref().is_none_or(|old| new.differs(old));
+        let name = object.identity().key();
+        let packed = if K::SHARED {
+            Packed::Whole(Arc::clone(object))
+        } else {
+            self.samples.pack(object)
+        };
+        let differs = old.as_ref().is_none_or(|old| object.differs(old));
         if differs {
             if let Some(old) = &old {
                 self.find(old, &name, false);
             }
-            self.find(new, &name, true);
+            self.find(object, &name, true);
         }
         self.objects.insert(name, packed);
         differs.then(|| Change {
             old,
-            new: Some(Arc::clone(new)),
+            new: Some(Arc::clone(object)),
         })
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt as _;
 use kube::Client;
+use kube::client::Body;
 
 use crate::observe::Scope;
 
@@ -133,10 +134,18 @@ impl Vital {
     }
 }
 
-/// A client that has everything noted that it receives.
+/// A client that has everything noted that it receives. A list that is streamed begins with what is so now: kube's
+/// watcher would take whatever the API server remembers, which may be of any age.
+/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#streaming-lists>
 pub(super) fn felt(client: &Client, pulse: &Arc<Pulse>) -> Client {
     let (inner, noting) = (client.clone(), Arc::clone(pulse));
-    let service = tower::service_fn(move |request| {
+    let service = tower::service_fn(move |mut request: http::Request<Body>| {
+        let uri = request.uri().to_string();
+        if uri.contains("sendInitialEvents=true")
+            && let Ok(latest) = uri.replace("&resourceVersion=0", "").parse()
+        {
+            *request.uri_mut() = latest;
+        }
         let (client, pulse) = (inner.clone(), Arc::clone(&noting));
         async move {
             let answer = client.send(request).await?;
@@ -160,7 +169,6 @@ pub(super) fn felt(client: &Client, pulse: &Arc<Pulse>) -> Client {
 #[cfg(test)]
 mod tests {
     use http::{Request, Response};
-    use kube::client::Body;
 
     use super::*;
 
@@ -227,6 +235,31 @@ mod tests {
         wait();
         answer.into_body().collect().await.unwrap();
         assert!(pulse.lock().heard > answered.heard);
+    }
+
+    #[tokio::test]
+    async fn a_streamed_list_is_not_of_any_age() {
+        let answers = tower::service_fn(async |request: Request<Body>| {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            Ok::<_, kube::Error>(Response::new(Body::from(query.into_bytes())))
+        });
+        let pulse = Pulses::default().of("Pod", "");
+        let client = felt(&Client::new(answers, "default"), &pulse);
+        for (asked, sent) in [
+            (
+                "watch=true&resourceVersion=0",
+                "watch=true&resourceVersion=0",
+            ),
+            (
+                "sendInitialEvents=true&resourceVersion=0",
+                "sendInitialEvents=true",
+            ),
+        ] {
+            let request = Request::get(format!("/api/v1/pods?{asked}"));
+            let answer = client.send(request.body(Body::empty()).unwrap()).await;
+            let body = answer.unwrap().into_body().collect().await.unwrap();
+            assert_eq!(body.to_bytes(), sent);
+        }
     }
 
     #[test]

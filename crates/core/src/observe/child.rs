@@ -103,7 +103,7 @@ impl Child {
 
     /// Reduces an object as the API server sends it. In a list it does not say its own kind.
     pub fn reduce(kind: ChildKind, object: &Value) -> Self {
-        let metadata: Metadata = get(object, "/metadata");
+        let metadata = Metadata::of(object);
         let of = &object["metadata"];
         let label = of["labels"][LABEL_MODEL].as_str();
         Self {

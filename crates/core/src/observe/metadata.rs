@@ -4,11 +4,13 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::ObjectMeta;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::get;
 
 /// What is kept of the metadata of objects of which there are very many: an [`ObjectMeta`] of them would be
-/// larger than all else that is kept. As JSON it is part of what the API server sends.
+/// larger than all else that is kept.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
-#[serde(rename_all = "camelCase", default)]
 pub struct Metadata {
     /// Its namespace.
     pub namespace: Box<str>,
@@ -19,15 +21,14 @@ pub struct Metadata {
     /// Its version; nothing while it is not written.
     pub resource_version: Option<Box<str>>,
     /// When it was made.
-    #[serde(rename = "creationTimestamp")]
     pub created: Option<Timestamp>,
     /// Who it belongs to.
-    #[serde(rename = "ownerReferences")]
     pub owners: Box<[Owner]>,
 }
 
 /// An owner reference.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(default)]
 pub struct Owner {
     /// The owner's kind.
     pub kind: Box<str>,
@@ -35,6 +36,20 @@ pub struct Owner {
     pub name: Box<str>,
     /// The owner's uid.
     pub uid: Box<str>,
+}
+
+impl Metadata {
+    /// That of an object as the API server sends it, or as it is planned.
+    pub(super) fn of(object: &Value) -> Self {
+        Self {
+            namespace: get(object, "/metadata/namespace"),
+            name: get(object, "/metadata/name"),
+            uid: get(object, "/metadata/uid"),
+            resource_version: get(object, "/metadata/resourceVersion"),
+            created: get(object, "/metadata/creationTimestamp"),
+            owners: get(object, "/metadata/ownerReferences"),
+        }
+    }
 }
 
 impl From<ObjectMeta> for Metadata {

@@ -78,7 +78,7 @@ impl RouteKey {
 impl Route {
     /// Reduces an HTTPRoute as the API server sends it, or as it is planned.
     pub fn reduce(object: &Value) -> Self {
-        let metadata: Metadata = get(object, "/metadata");
+        let metadata = Metadata::of(object);
         let hostnames: Vec<String> = get(object, "/spec/hostnames");
         let rules: Vec<Value> = get(object, "/spec/rules");
         let parents: Vec<ParentStatus> = get(object, "/status/parents");

@@ -24,11 +24,12 @@ pub(crate) struct Settled {
     pub(crate) took: Duration,
 }
 
-/// The resources of which a watch was begun.
+/// The resources that are watched: each watch begins with a list.
 pub(crate) fn watched(seen: &[Seen]) -> BTreeSet<String> {
+    let follows = |verb| matches!(verb, Verb::List | Verb::Watch);
     let begun = seen
         .iter()
-        .filter(|s| s.request.verb == Verb::Watch && s.code == Some(200));
+        .filter(|s| follows(s.request.verb) && s.code == Some(200));
     begun
         .map(|seen| format!("{}.{}", seen.request.resource, seen.request.group))
         .map(short)

@@ -274,13 +274,16 @@ async fn clean(bed: &TestBed, client: &Client, namespace: &str, bodies: &Bodies)
     Ok(())
 }
 
+/// What of a watch says where it begins, and when it ends.
+const BEGINNING: [&str; 3] = ["resourceVersion", "sendInitialEvents", "timeout"];
+
 /// The watches of these requests: one that was begun several times is one.
 pub(crate) fn watches(requests: &[String]) -> BTreeSet<String> {
     let watch = |uri: &String| {
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
         let kept: Vec<&str> = query
             .split('&')
-            .filter(|part| !part.starts_with("resourceVersion") && !part.starts_with("timeout"))
+            .filter(|part| !BEGINNING.iter().any(|begins| part.starts_with(begins)))
             .collect();
         format!("{path}?{}", kept.join("&"))
     };

@@ -121,7 +121,12 @@ impl Counted {
         self.failed += usize::from(!(200..300).contains(&request.code));
         match request.verb.as_str() {
             "list" if !sent.is_further_page() => *self.lists.entry(resource).or_default() += 1,
-            "watch" => self.watches.push(sent.uri),
+            "watch" => {
+                if sent.is_streamed_list() {
+                    *self.lists.entry(resource).or_default() += 1;
+                }
+                self.watches.push(sent.uri);
+            }
             _ => {}
         }
         if request.writes() {
