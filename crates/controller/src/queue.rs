@@ -388,6 +388,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_happens_at_the_start_does_not_wait_behind_all_others() {
+        let queue = queue();
+        queue.look_at(model("d"));
+        queue.look_at_later(["a", "b", "c", "d"].map(model));
+        assert_eq!(all(&mut Box::pin(queue.in_order(3))), "da");
+    }
+
+    #[tokio::test]
     async fn many_at_once_are_a_backlog() {
         let names = |count: usize| (0..count).map(|n| model(&n.to_string())).collect();
         for (count, taken) in [(MANY, MANY), (MANY + 1, 100 / BACKLOG)] {

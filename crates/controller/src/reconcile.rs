@@ -20,7 +20,7 @@ use crate::namespaced_name::NamespacedName;
 use crate::retry::jittered;
 
 /// When a Model is looked at again although nothing happened: a watch may have missed something.
-const RESYNC: Duration = Duration::from_mins(10);
+const RESYNC: Duration = Duration::from_mins(30);
 
 /// When a Model is looked at again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -204,6 +204,8 @@ async fn work(cx: &Arc<Context>, concurrency: u16, stop: impl Future<Output = ()
     tracing::info!("reconciling");
     cx.metrics.leads();
     cx.metrics.work.concurrency(concurrency);
+    // Before the Models are gone through, which takes a while: what happens meanwhile goes before the rest.
+    cx.queue.open();
     take_in_order(cx);
     let models = cx.queue.in_order(usize::from(concurrency));
     models
@@ -230,8 +232,6 @@ fn take_in_order(cx: &Context) {
     for model in names.iter().filter_map(|name| models.named(name)) {
         decide(&model, cx);
     }
-    // Not before: each that takes its requests has those looked at that want them, too.
-    cx.queue.open();
     cx.queue.look_at_later(names);
 }
 

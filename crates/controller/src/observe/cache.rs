@@ -69,9 +69,10 @@ impl Identity<'_> {
         NamespacedName::new(self.namespace, self.name)
     }
 
-    /// Whether this is certainly the same version of the object as `other`.
-    fn is_same(self, other: Self) -> bool {
-        self.version.is_some() && (self.uid, self.version) == (other.uid, other.version)
+    /// Whether this is certainly the same version of the object as `other`, or an older one.
+    fn is_known_from(self, other: Self) -> bool {
+        let same = (self.uid, self.version) == (other.uid, other.version);
+        same && self.version.is_some() || self.is_older(other)
     }
 
     /// Whether this is an older version of the object than `other`. Resource versions of one object can be
@@ -176,6 +177,12 @@ impl<K: Cached> Cache<K> {
         self.read().objects.keys().cloned().collect()
     }
 
+    /// Whether it has this version of this object, or a later one.
+    pub(crate) fn has(&self, object: Identity<'_>) -> bool {
+        let known = self.read().get(&object.key());
+        known.is_some_and(|known| object.is_known_from(known.identity()))
+    }
+
     /// Whether the kind is served and was listed once, in every scope.
     pub(crate) fn is_synced(&self) -> bool {
         self.synced.load(Ordering::Acquire)
@@ -275,10 +282,7 @@ impl<K: Cached> State<K> {
 
     fn put(&mut self, object: &Arc<K>) -> Option<Change<K>> {
         let old = self.get(&object.identity().key());
-        let known = |old: &Arc<K>| {
-            let (new, old) = (object.identity(), old.identity());
-            new.is_older(old) || new.is_same(old)
-        };
+        let known = |old: &Arc<K>| object.identity().is_known_from(old.identity());
         if old.as_ref().is_some_and(known) {
             return None;
         }

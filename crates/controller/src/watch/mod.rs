@@ -294,19 +294,24 @@ impl Watches {
         let child = ChildKind::HTTPRoute;
         let apis = self.dynamic(kind, &child.api_resource());
         let caches = &self.cx.caches;
+        let (children, routes) = (caches.children(child), &caches.routes);
         self.follow(kind.as_str(), apis, "", |scope, event| {
             let listed = matches!(event, Event::InitDone);
-            let (children, routes) = split(map(event, |raw: Raw| {
+            if let Event::Apply(object) = &event
+                && children.has(object.meta().into())
+                && routes.has(object.meta().into())
+            {
+                return;
+            }
+            let (of_children, of_routes) = split(map(event, |raw: Raw| {
                 let object = &raw.object;
                 (Child::reduce(child, object), Route::reduce(object))
             }));
             let claims = &self.cx.claims;
-            caches
-                .routes
-                .take(scope, routes, |change| claims.changed(Some(change)));
+            routes.take(scope, of_routes, |change| claims.changed(Some(change)));
             let mut models = Vec::new();
             let owners = |change: &_| models.extend(self.of_child(change));
-            caches.children(child).take(scope, children, owners);
+            children.take(scope, of_children, owners);
             self.look_at(models);
             if listed {
                 self.listed(kind, scope);
@@ -402,6 +407,12 @@ impl Watches {
     {
         self.follow(kind.as_str(), apis, labels, |scope, event| {
             let listed = matches!(event, Event::InitDone);
+            // The answer to a write of ours brought it before.
+            if let Event::Apply(object) = &event
+                && cache.has(object.meta().into())
+            {
+                return;
+            }
             let mut concerned = Vec::new();
             let tell = |change: &_| concerned.extend(models(change));
             cache.take(scope, map(event, &reduce), tell);
