@@ -190,8 +190,7 @@ impl Writer {
         }
         let changed = write(Some(desired.digest));
         contended(&changed, "changed").map_or(Ok(()), Err)?;
-        self.apply(desired, &live).await?;
-        self.contention.written(changed, Instant::now());
+        self.apply(desired, &live, changed).await?;
         self.metrics.applied(kind, ApplyResult::Changed);
         Ok(())
     }
@@ -244,7 +243,7 @@ impl Writer {
 
     /// Applies over the version that was compared. Once, as a rule; more only after the create, or where
     /// another manager added to what is ours alone.
-    async fn apply(&self, desired: &Desired, live: &Child) -> Result<(), Error> {
+    async fn apply(&self, desired: &Desired, live: &Child, changed: Written) -> Result<(), Error> {
         let mut version = live
             .metadata
             .resource_version
@@ -266,10 +265,13 @@ impl Writer {
                     && error.status().is_some_and(Status::is_invalid) =>
             {
                 self.delete(live).await?;
+                self.contention.written(changed, Instant::now());
                 return self.create(desired, live.namespace()).await;
             }
             object => object?,
         };
+        // Also where what follows fails: a rival that writes just then would never have us wait.
+        self.contention.written(changed, Instant::now());
         if differs(desired, &object) {
             let foreign: Vec<Value> = ownership::exclusive(desired.kind)
                 .iter()
