@@ -107,6 +107,9 @@ pub enum Action {
     Truncate(usize),
     /// What a watch shows is not what happens.
     Watch(WatchFault),
+    /// A list is answered, but not streamed, as by an API server that cannot.
+    /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#streaming-lists>
+    Unstreamed,
     /// A list shows what was in the collection at this resourceVersion.
     /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#semantics-for-get-and-list>
     AsOf(String),

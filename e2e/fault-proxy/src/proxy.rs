@@ -279,11 +279,11 @@ async fn answer(
     }
     let mut uri = head.uri.clone();
     let watches = is_watch(query);
+    // The past cannot be streamed: the client has to ask for a list.
+    if watches && matches!(action, Some(Action::Unstreamed | Action::AsOf(_))) {
+        return Ok(refuse(&Refusal::with(422)));
+    }
     if let Some(Action::AsOf(version)) = &action {
-        if watches {
-            // The past cannot be streamed: the client has to ask for a list.
-            return Ok(refuse(&Refusal::with(422)));
-        }
         uri = as_of(&uri, version)?;
     }
     let mut passed = http::Request::builder()

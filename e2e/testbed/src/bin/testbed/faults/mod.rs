@@ -18,6 +18,7 @@ mod state;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -67,7 +68,7 @@ pub(crate) struct Arguments {
     /// How many plans are carried out at a time.
     #[arg(long, default_value_t = 6)]
     together: usize,
-    /// How many plans, evenly out of all; all when it is 0.
+    /// How many plans, the same in every run; all when it is 0.
     #[arg(long, default_value_t = 0)]
     sample: usize,
     /// How many walks that are drawn by a seed follow.
@@ -97,7 +98,7 @@ struct Tally {
     walks: u32,
     converged: u32,
     unreached: u32,
-    violations: u32,
+    violations: Vec<String>,
     slowest: Duration,
     /// How many operators were looked at for a minute in which nothing happened, and did nothing.
     quiet: u32,
@@ -128,6 +129,7 @@ pub(crate) async fn run(options: &Arguments) -> Result<()> {
     }
     plans.extend(plan::refusals());
     plans.extend(plan::watches(&watched));
+    plans.extend(plan::lists(&watched));
     plans.retain(|plan| plan.to_string().contains(only));
     let Some(served) = expected.get(&Step::Create) else {
         return Err(Error::Other("nothing is known of create".to_owned()));
@@ -140,13 +142,11 @@ pub(crate) async fn run(options: &Arguments) -> Result<()> {
     // Whoever wants a sample wants it soon.
     rows.retain(|row| sample == 0 || row.place() == Place::Shared);
     let all = plans.len() + rows.len();
-    let mut at = 0;
-    let mut is_drawn = || {
-        at += sample;
-        sample == 0 || sample >= all || at % all < sample
-    };
-    plans.retain(|_| is_drawn());
-    rows.retain(|_| is_drawn());
+    let names = plans.iter().map(ToString::to_string);
+    let names = names.chain(rows.iter().map(|row| row.name()));
+    let drawn = drawn(names, sample);
+    plans.retain(|plan| drawn.contains(&plan.to_string()));
+    rows.retain(|row| drawn.contains(&row.name()));
     let began = Instant::now();
     eprintln!("{} of {all} plans", plans.len() + rows.len());
     let mut queues: BTreeMap<Step, VecDeque<Plan>> = BTreeMap::new();
@@ -185,7 +185,7 @@ pub(crate) async fn run(options: &Arguments) -> Result<()> {
         "plans": plans,
         "walks": walks,
         "converged": converged,
-        "violations": violations,
+        "violations": violations.len(),
         "unreached": unreached,
         "slowest_recovery_ms": u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX),
         "quiet_minutes": quiet,
@@ -194,12 +194,28 @@ pub(crate) async fn run(options: &Arguments) -> Result<()> {
     writeln!(std::io::stdout(), "{result}").map_err(|e| Error::Other(format!("printing: {e}")))?;
     // Not every row leaves somebody who could be.
     let restless = quiet == 0 && only.is_empty();
-    if violations > 0 || plans + walks == 0 || restless {
+    if !violations.is_empty() || plans + walks == 0 || restless {
+        // Once more what was said above: of a long output, the end is what is read.
         return Err(Error::Other(format!(
-            "{violations} violations in {plans} plans, and {quiet} operators that were looked at for a quiet minute"
+            "{} violations in {plans} plans, and {quiet} operators that were looked at for a quiet minute\n{}",
+            violations.len(),
+            violations.join("\n")
         )));
     }
     Ok(())
+}
+
+/// So many of the names, or all for 0. Which ones are drawn does not depend on the others: how many writes a step
+/// takes, and so how many plans there are, differs a little between runs.
+fn drawn(names: impl Iterator<Item = String>, sample: usize) -> BTreeSet<String> {
+    let hashed = names.map(|name| {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        (hasher.finish(), name)
+    });
+    let hashed: BTreeMap<u64, String> = hashed.collect();
+    let most = if sample == 0 { hashed.len() } else { sample };
+    hashed.into_values().take(most).collect()
 }
 
 /// Lives without a fault, and tells what each step ends in. All lives have to end in the same.
@@ -292,7 +308,7 @@ impl Run<'_> {
     }
 
     fn violation(&self, what: &str, case: Option<&Case<'_>>) {
-        self.tally.borrow_mut().violations += 1;
+        self.tally.borrow_mut().violations.push(what.to_owned());
         println(&format!("{what:<40} VIOLATION"));
         if let Some(case) = case {
             eprintln!("{what}\n{}", story(case));
@@ -504,4 +520,19 @@ fn story(case: &Case<'_>) -> String {
 fn println(line: &str) {
     // Where nobody reads, nothing is lost: the result is an exit code, too.
     let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_drawn_does_not_depend_on_what_is_not() {
+        let names = |to: u32| (0..to).map(|n| format!("create: killed before write {n}"));
+        let few = drawn(names(1000), 30);
+        assert_eq!(few.len(), 30);
+        let more = drawn(names(1003), 30);
+        assert!(few.difference(&more).count() <= 3);
+        assert_eq!(drawn(names(1000), 0).len(), 1000);
+    }
 }

@@ -217,7 +217,21 @@ pub(crate) fn watches(watched: &BTreeSet<String>) -> Vec<Plan> {
         ];
         plans.push(Plan::new(step, "the API server is away", outage));
     }
-    // Those of a start.
+    plans
+}
+
+/// Lists fail when the operator starts.
+pub(crate) fn lists(watched: &BTreeSet<String>) -> Vec<Plan> {
+    let mut plans = Vec::new();
+    let lists = Selector {
+        verbs: vec![Verb::List],
+        ..Selector::all()
+    };
+    plans.push(Plan::new(
+        Step::Upgrade,
+        "no list is streamed",
+        vec![fault(lists, Action::Unstreamed)],
+    ));
     for resource in watched {
         let list = Selector::of(Verb::List, resource);
         for (what, action) in [

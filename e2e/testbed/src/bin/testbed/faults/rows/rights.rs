@@ -1,5 +1,6 @@
 //! The operator lacks one of its rights: it says which, loudly, and goes on as soon as it is there again.
 
+use fault_proxy::{Action, Fault, Selector, Verb};
 use k8s_openapi::api::coordination::v1::Lease;
 use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, LABEL_MODEL};
 use kube::Api;
@@ -67,6 +68,13 @@ pub(super) async fn without(case: &Case<'_>, right: Right, ends: &Ends) -> Resul
         ends.live(case, Step::Create).await?;
     }
     identity::take(&case.namespace, right).await.map_err(text)?;
+    if right.verb == "list" {
+        // What is streamed takes the right to watch alone.
+        case.begin(vec![Fault {
+            at: Selector::of(Verb::List, &right.resource()),
+            what: Action::Unstreamed,
+        }]);
+    }
     let from = end_of_log(case)?;
     let needed = async {
         match (right.verb, written) {
