@@ -13,7 +13,7 @@ mod trigger;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::ExponentialBuilder;
 use futures::future::ready;
@@ -47,6 +47,8 @@ use raw::Raw;
 /// How many objects a list brings at a time, where the API server does not stream it. kube's own 500 of every kind at
 /// once would be more than all that is kept of a thousand Models.
 const PAGE: u32 = 100;
+/// A watch that expires later than this after it did before is begun anew at once.
+const EXPIRES: Duration = Duration::from_secs(30);
 
 /// All watches.
 pub(crate) struct Watches {
@@ -436,7 +438,7 @@ impl Watches {
     {
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(200))
-            .with_max_delay(Duration::from_secs(15))
+            .with_max_delay(Duration::from_secs(8))
             .with_jitter()
             .without_max_times();
         let mut config = watcher::Config::default().page_size(PAGE);
@@ -444,14 +446,22 @@ impl Watches {
             config = config.labels(labels);
         }
         let watches = apis.into_iter().map(|(scope, api)| {
-            let events = events(api, config.clone());
+            let events = begun_anew(events(api, config.clone()));
             let events = events.backoff(ExponentialBackoff::from(backoff));
             events.map(move |event| (scope.clone(), event)).boxed()
         });
         let mut events = stream::select_all(watches);
         while let Some((scope, event)) = events.next().await {
             match event {
-                Ok(event) => {
+                Ok(None) => {
+                    self.cx.metrics.watch_failed(kind);
+                    tracing::info!(
+                        kind,
+                        namespace = scope,
+                        "a watch expired; it is listed anew"
+                    );
+                }
+                Ok(Some(event)) => {
                     if matches!(event, Event::InitDone) {
                         self.cx.metrics.watch_listed(kind);
                     }
@@ -502,6 +512,26 @@ where
     let streamed = watcher::watcher(api.clone(), config.clone().streaming_lists());
     let streamed = streamed.take_while(|event| ready(!is_no_stream(event)));
     streamed.chain(watcher::watcher(api, config))
+}
+
+/// The same, with nothing where the watch expired. That is an answer of an API server that is there, as after it was
+/// not: what delays the next attempt then begins anew. One that expires again and again is a failure like others,
+/// since lists may be what the API server is busy with.
+fn begun_anew<T>(
+    events: impl Stream<Item = watcher::Result<T>> + Send,
+) -> impl Stream<Item = watcher::Result<Option<T>>> + Send {
+    let mut before: Option<Instant> = None;
+    events.map(move |event| match event {
+        Err(watcher::Error::WatchError(status))
+            if status.code == 410
+                && before
+                    .replace(Instant::now())
+                    .is_none_or(|before| before.elapsed() > EXPIRES) =>
+        {
+            Ok(None)
+        }
+        event => event.map(Some),
+    })
 }
 
 fn is_no_stream<K>(event: &watcher::Result<Event<K>>) -> bool {

@@ -16,7 +16,7 @@ use crate::observe::Scope;
 
 /// How long a watch may be without any sign before only a restart helps. Everything that it waits for ends by
 /// itself before: the answer to a request after [`ANSWER`], what an answer goes on with after [`SILENCE`],
-/// kube's watcher waits 295 s for an event and 15 s after a failure. A sign is also a failure: an API server
+/// kube's watcher waits 295 s for an event and 16 s after a failure. A sign is also a failure: an API server
 /// that is gone, a right that is missing and a kind that is not installed are nothing that a restart mends.
 ///
 /// [`ANSWER`]: crate::run::ANSWER
