@@ -72,7 +72,7 @@ impl Desired {
         objects: &Objects,
     ) -> Self {
         let (wanted, live) = ask::route(model, &exposure, &topology, config, objects);
-        if let Err(conflict) = claims::check(&wanted, live.as_deref(), objects) {
+        if let Err(conflict) = claims::check(&wanted, live.as_deref(), objects, |_| false) {
             return Self::refused(&NotAccepted::from(&*conflict));
         }
         let plan = plan::build(&exposure, &topology, config, objects);

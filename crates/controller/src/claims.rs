@@ -1,10 +1,11 @@
 //! Who has which requests, and who waits for them.
 //!
 //! A claim is taken before the route is written, under a lock, so that of two Models that want the same
-//! only one writes. Who waits for a claim is looked at again when it changes hands.
+//! only one writes: an older one waits while the route of a younger one is being written. Who waits for a claim is
+//! looked at again when it changes hands.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kthena_bridge_core::claims::{self, Claim, Conflict};
 use kthena_bridge_core::observe::Route;
@@ -21,7 +22,33 @@ pub(crate) struct Claims {
     queue: Queue,
     /// The Models that have a claim, or want it.
     contenders: Interests<Claim>,
-    taking: Mutex<()>,
+    /// The routes that are being written, each with whether somebody waits for what becomes of it.
+    being_written: Mutex<HashMap<NamespacedName, bool>>,
+}
+
+/// The route that a Model may write now. While this is there, nobody else gets what it asks for.
+#[derive(Debug)]
+pub(crate) struct Writing {
+    claims: Arc<Claims>,
+    model: NamespacedName,
+    route: NamespacedName,
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        let waited_for = self.claims.being_written().remove(&self.route);
+        let caches = &self.claims.caches;
+        if waited_for == Some(true)
+            && let Some(claimed) = caches.claimed.named(&self.route)
+        {
+            // It may not have come to be written.
+            let change = Change {
+                old: Some(claimed),
+                new: None,
+            };
+            self.claims.tell(Some(&change), Some(&self.model));
+        }
+    }
 }
 
 impl Claims {
@@ -30,35 +57,49 @@ impl Claims {
             caches,
             queue,
             contenders: Interests::default(),
-            taking: Mutex::default(),
+            being_written: Mutex::default(),
         }
     }
 
     /// Takes what a route asks for; `live` is the route as it is.
     pub(crate) fn take(
-        &self,
+        self: &Arc<Self>,
         model: &NamespacedName,
         wanted: Route,
         live: Option<&Route>,
-    ) -> Result<(), Box<Conflict>> {
+    ) -> Result<Writing, Box<Conflict>> {
         let mut topics: HashSet<Claim> = claims::contended(&wanted, &*self.caches)
             .into_iter()
             .collect();
         // Before anything is looked at, so that no change is missed between.
         self.contenders.set(model, &topics);
-        let taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
-        let checked = claims::check(&wanted, live, &*self.caches);
+        let route = name_of(&wanted);
+        let mut being_written = self.being_written();
+        let is_being_written = |rival: &Route| being_written.contains_key(&name_of(rival));
+        let checked = claims::check(&wanted, live, &*self.caches, is_being_written);
         let change = match &checked {
-            Ok(()) => self.caches.claimed.written(wanted),
-            Err(_) => self.caches.claimed.gone(wanted.namespace(), wanted.name()),
+            Ok(()) => {
+                being_written.insert(route.clone(), false);
+                self.caches.claimed.written(wanted)
+            }
+            Err(conflict) => {
+                if let Some(waited_for) = being_written.get_mut(&name_of(&conflict.holder)) {
+                    *waited_for = true;
+                }
+                self.caches.claimed.gone(wanted.namespace(), wanted.name())
+            }
         };
-        drop(taking);
+        drop(being_written);
         if let Err(conflict) = &checked {
             topics.insert(conflict.held.clone());
             self.contenders.set(model, &topics);
         }
         self.tell(change.as_ref(), Some(model));
-        checked
+        checked.map(|()| Writing {
+            claims: Arc::clone(self),
+            model: model.clone(),
+            route,
+        })
     }
 
     /// Gives up what the route `namespace`/`name` of a Model asked for.
@@ -82,4 +123,13 @@ impl Claims {
             self.queue.look_at(model);
         }
     }
+
+    fn being_written(&self) -> MutexGuard<'_, HashMap<NamespacedName, bool>> {
+        let being_written = self.being_written.lock();
+        being_written.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn name_of(route: &Route) -> NamespacedName {
+    NamespacedName::new(route.namespace(), route.name())
 }

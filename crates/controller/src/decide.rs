@@ -10,6 +10,7 @@ use kthena_bridge_core::observe::{Cluster, Detail};
 use kthena_bridge_core::topology::{NotAccepted, Owner};
 use kthena_bridge_core::{Ask, Config, Exposure, Topology, ask};
 
+use crate::claims::Writing;
 use crate::context::Context;
 use crate::interest::Topic;
 use crate::namespaced_name::NamespacedName;
@@ -36,6 +37,8 @@ pub(crate) struct Served {
     pub(crate) topology: Topology,
     /// The configuration by which this was decided.
     pub(crate) config: Arc<Config>,
+    /// That its route may be written.
+    pub(crate) writing: Writing,
 }
 
 /// Decides, and takes what the Model's route asks for.
@@ -68,14 +71,15 @@ pub(crate) fn decide(model: &ModelBooster, cx: &Context) -> Decision {
         }
     };
     let (route, live) = ask::route(model, &exposure, &topology, &config, &*cx.caches);
-    if let Err(conflict) = cx.claims.take(&object, route, live.as_deref()) {
-        return Decision::Refuse(NotAccepted::from(&*conflict));
+    match cx.claims.take(&object, route, live.as_deref()) {
+        Ok(writing) => Decision::Serve(Box::new(Served {
+            exposure,
+            topology,
+            config,
+            writing,
+        })),
+        Err(conflict) => Decision::Refuse(NotAccepted::from(&*conflict)),
     }
-    Decision::Serve(Box::new(Served {
-        exposure,
-        topology,
-        config,
-    }))
 }
 
 /// What a Model looks at that does not name it: the Gateways that it asks for and those that its route is

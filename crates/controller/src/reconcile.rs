@@ -70,6 +70,8 @@ async fn serve(model: &Arc<ModelBooster>, served: Served, cx: &Context) -> Resul
         exposure,
         topology,
         config,
+        // Until all is written.
+        writing: _writing,
     } = served;
     let mut plan = plan::build(&exposure, &topology, &config, &*cx.caches);
     let object = NamespacedName::of(&**model);

@@ -286,7 +286,7 @@ fn accepted(
 ) -> Result<(), NotAccepted> {
     let topology = Topology::of(exposure, model, objects)?;
     let (wanted, live) = ask::route(model, exposure, &topology, config, objects);
-    claims::check(&wanted, live.as_deref(), objects)
+    claims::check(&wanted, live.as_deref(), objects, |_| false)
         .map_err(|conflict| NotAccepted::from(&*conflict))
 }
 

@@ -172,11 +172,12 @@ pub struct Conflict {
 /// Checks that a route may be written.
 ///
 /// `live` is the same route as it is: what it has already, it keeps. Among routes that are not written yet
-/// the one of the older Model goes first.
+/// the one of the older Model goes first, but for one that is being written just now.
 pub fn check(
     wanted: &Route,
     live: Option<&Route>,
     cluster: &impl Cluster,
+    is_being_written: impl Fn(&Route) -> bool,
 ) -> Result<(), Box<Conflict>> {
     let had = live.map(|route| of(route, cluster)).unwrap_or_default();
     for claim in of(wanted, cluster) {
@@ -184,7 +185,8 @@ pub fn check(
             continue;
         }
         for rival in claim.rivals(wanted, cluster) {
-            if !rival.live && rival.seniority() > wanted.seniority() {
+            let is_there = rival.live || is_being_written(&rival);
+            if !is_there && rival.seniority() > wanted.seniority() {
                 continue;
             }
             let stands_in_the_way = |held: &Claim| {

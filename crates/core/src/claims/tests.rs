@@ -47,7 +47,7 @@ fn with(mut cluster: Objects, routes: &[Route]) -> Objects {
 }
 
 fn conflict(wanted: &Route, own: Option<&Route>, cluster: &Objects) -> Option<String> {
-    check(wanted, own, cluster)
+    check(wanted, own, cluster, |_| false)
         .err()
         .map(|c| format!("{}/{}", c.holder.namespace(), c.holder.name()))
 }
@@ -109,6 +109,12 @@ fn of_those_that_wait_the_older_goes_first() {
     assert_eq!(
         conflict(&route("c/same", 6, &[], "/m"), None, &cluster).as_deref(),
         Some("b/waiting")
+    );
+    let older = route("a/older", 1, &[], "/m");
+    let is_waiting = |rival: &Route| rival.name() == "waiting";
+    assert!(
+        check(&older, None, &cluster, is_waiting).is_err(),
+        "both would write"
     );
 }
 
@@ -246,6 +252,7 @@ fn the_holder_and_the_ways_out_are_named() {
                 &route("b/new", 2, &["h.example.com"], "/m/n"),
                 None,
                 &cluster,
+                |_| false,
             )
             .unwrap_err(),
         )
@@ -285,7 +292,7 @@ proptest! {
     fn nobody_takes_requests_from_another_namespace(wanted in routes()) {
         let mut cluster = one_listener();
         for route in wanted {
-            if check(&route, None, &cluster).is_ok() {
+            if check(&route, None, &cluster, |_| false).is_ok() {
                 cluster.routes.push(Arc::new(live(route)));
             }
         }

@@ -63,9 +63,22 @@ impl Walk {
             .collect();
         Self { steps, faults }
     }
-}
 
-impl Walk {
+    /// Those that went wrong once, by what happens.
+    pub(crate) fn known() -> Vec<(&'static str, Self)> {
+        let [older, younger, _] = MODELS;
+        let moment = Duration::from_millis(400);
+        let create = [younger, older].map(|model| (moment, model, Step::Create));
+        let walk = Self {
+            steps: create.into(),
+            faults: vec![Fault {
+                at: Selector::write(1).only(1, 2),
+                what: Action::Delay(3 * moment),
+            }],
+        };
+        vec![("an older Model wants what is being written", walk)]
+    }
+
     /// The path that a Model asks for in the end.
     fn path(&self, model: &str) -> &'static str {
         let steps = self.steps.iter().filter(|(_, of, _)| *of == model);

@@ -104,7 +104,45 @@ struct Tally {
     quiet: u32,
 }
 
-/// Carries out the plans, and then walks by the seeds.
+impl Tally {
+    /// Prints it, and fails where something went wrong. Where not `all` plans were asked for, maybe none leaves an
+    /// operator that could be looked at.
+    fn tell(self, took: Duration, all: bool) -> Result<()> {
+        let Self {
+            plans,
+            walks,
+            converged,
+            unreached,
+            violations,
+            slowest,
+            quiet,
+        } = self;
+        let result = json!({
+            "plans": plans,
+            "walks": walks,
+            "converged": converged,
+            "violations": violations.len(),
+            "unreached": unreached,
+            "slowest_recovery_ms": u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX),
+            "quiet_minutes": quiet,
+            "seconds": took.as_secs(),
+        });
+        writeln!(std::io::stdout(), "{result}")
+            .map_err(|e| Error::Other(format!("printing: {e}")))?;
+        let restless = quiet == 0 && all;
+        if !violations.is_empty() || plans + walks == 0 || restless {
+            // Once more what was said above: of a long output, the end is what is read.
+            return Err(Error::Other(format!(
+                "{} violations in {plans} plans, and {quiet} operators that were looked at for a quiet minute\n{}",
+                violations.len(),
+                violations.join("\n")
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Carries out the plans, and then takes the walks.
 pub(crate) async fn run(options: &Arguments) -> Result<()> {
     let (only, sample) = (options.only.as_str(), options.sample);
     let bed = TestBed::start(Options {
@@ -153,6 +191,14 @@ pub(crate) async fn run(options: &Arguments) -> Result<()> {
     for plan in plans {
         queues.entry(plan.step).or_default().push_back(plan);
     }
+    let watched: Vec<String> = watched.into_iter().collect();
+    let seeds = options.seed..options.seed.saturating_add(options.walks);
+    let drawn = seeds.map(|seed| (format!("seed {seed}"), Walk::of(seed, &watched)));
+    let known = Walk::known().into_iter();
+    let known = known.filter(|(name, _)| name.contains(only));
+    let walks = known
+        .map(|(name, walk)| (name.to_owned(), walk))
+        .chain(drawn);
     let run = Run {
         bed: &bed,
         binary: &binary,
@@ -166,43 +212,14 @@ pub(crate) async fn run(options: &Arguments) -> Result<()> {
         },
         queues: RefCell::new(queues),
         rows: RefCell::new(rows.into()),
-        seeds: RefCell::new((options.seed..options.seed.saturating_add(options.walks)).collect()),
-        watched: watched.into_iter().collect(),
+        walks: RefCell::new(walks.collect()),
         tally: RefCell::default(),
     };
     join_all((0..options.together).map(|_| run.work())).await;
     run.work_alone().await;
-    let Tally {
-        plans,
-        walks,
-        converged,
-        unreached,
-        violations,
-        slowest,
-        quiet,
-    } = run.tally.into_inner();
-    let result = json!({
-        "plans": plans,
-        "walks": walks,
-        "converged": converged,
-        "violations": violations.len(),
-        "unreached": unreached,
-        "slowest_recovery_ms": u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX),
-        "quiet_minutes": quiet,
-        "seconds": began.elapsed().as_secs(),
-    });
-    writeln!(std::io::stdout(), "{result}").map_err(|e| Error::Other(format!("printing: {e}")))?;
-    // Not every row leaves somebody who could be.
-    let restless = quiet == 0 && only.is_empty();
-    if !violations.is_empty() || plans + walks == 0 || restless {
-        // Once more what was said above: of a long output, the end is what is read.
-        return Err(Error::Other(format!(
-            "{} violations in {plans} plans, and {quiet} operators that were looked at for a quiet minute\n{}",
-            violations.len(),
-            violations.join("\n")
-        )));
-    }
-    Ok(())
+    run.tally
+        .into_inner()
+        .tell(began.elapsed(), only.is_empty())
 }
 
 /// So many of the names, or all for 0. Which ones are drawn does not depend on the others: how many writes a step
@@ -283,9 +300,8 @@ struct Run<'a> {
     ends: Ends,
     queues: RefCell<BTreeMap<Step, VecDeque<Plan>>>,
     rows: RefCell<VecDeque<Row>>,
-    /// Of walks that are to come.
-    seeds: RefCell<VecDeque<u64>>,
-    watched: Vec<String>,
+    /// The walks that are to come, each with what it is called.
+    walks: RefCell<VecDeque<(String, Walk)>>,
     tally: RefCell<Tally>,
 }
 
@@ -293,7 +309,7 @@ impl Run<'_> {
     fn is_over(&self) -> bool {
         let alone = |row: &Row| row.place() == Place::Alone;
         let rows_are_over = self.rows.borrow().iter().all(alone);
-        self.seeds.borrow().is_empty() && rows_are_over && self.plans_are_over()
+        self.walks.borrow().is_empty() && rows_are_over && self.plans_are_over()
     }
 
     fn plans_are_over(&self) -> bool {
@@ -435,12 +451,11 @@ impl Run<'_> {
         false
     }
 
-    /// Walks by the next seed; whether that went well.
+    /// Takes the next walk; whether that went well.
     async fn walk(&self, case: &mut Case<'_>) -> bool {
-        let Some(seed) = self.seeds.borrow_mut().pop_front() else {
+        let Some((name, walk)) = self.walks.borrow_mut().pop_front() else {
             return true;
         };
-        let walk = Walk::of(seed, &self.watched);
         let mut problem = match case.add(&explore::MODELS).await {
             Ok(()) => explore::walk(case, &walk, WITH_FAULT)
                 .await
@@ -451,10 +466,10 @@ impl Run<'_> {
         problem.push_str(&case.meddled().await.unwrap_or_else(|e| e.to_string()));
         self.tally.borrow_mut().walks += 1;
         if problem.is_empty() {
-            println(&format!("seed {seed}: ok"));
+            println(&format!("{name}: ok"));
             return true;
         }
-        self.violation(&format!("seed {seed}: {problem}; {walk:?}"), Some(case));
+        self.violation(&format!("{name}: {problem}; {walk:?}"), Some(case));
         false
     }
 
