@@ -10,10 +10,10 @@ use crate::plan::WatchFault;
 pub enum Next {
     /// It is passed on.
     Pass(Vec<u8>),
-    /// It is left out.
-    Drop,
     /// Wait for the thaw.
     Thaw,
+    /// Wait for the thaw; then this is the last thing that is passed on.
+    Expire(Vec<u8>),
     /// This is the last thing that is passed on; then the answer ends.
     Last(Vec<u8>),
     /// The connection is reset.
@@ -60,26 +60,18 @@ impl Events {
             WatchFault::End(after) if self.seen >= after => Some(Next::Last(Vec::new())),
             WatchFault::Gone(after) if self.seen >= after => Some(Next::Last(expired())),
             WatchFault::Freeze(after) if self.seen >= after => Some(Next::Thaw),
+            WatchFault::Miss(after) if self.seen >= after => Some(Next::Expire(expired())),
             _ => None,
         }
     }
 
     /// What to do with a line.
     pub fn next(&mut self, line: Vec<u8>) -> Next {
-        let Some(fault) = self.fault else {
-            return Next::Pass(line);
-        };
-        let event: Value = serde_json::from_slice(&line).unwrap_or_default();
-        if event["type"] == "BOOKMARK" {
-            return Next::Pass(line);
+        if self.fault.is_some() {
+            let event: Value = serde_json::from_slice(&line).unwrap_or_default();
+            self.seen += u32::from(event["type"] != "BOOKMARK");
         }
-        self.seen = self.seen.saturating_add(1);
-        match fault {
-            WatchFault::Hide(after, many) if self.seen > after && self.seen - after <= many => {
-                Next::Drop
-            }
-            _ => Next::Pass(line),
-        }
+        Next::Pass(line)
     }
 }
 
@@ -120,8 +112,6 @@ mod tests {
         let (modified, deleted) = ("{\"type\":\"MODIFIED\"}", "{\"type\":\"DELETED\"}");
         let text = format!("{added}\n{bookmark}\n{modified}\n{deleted}\n");
         for piece in 1..text.len() {
-            let told = run(WatchFault::Hide(1, 1), &text, piece);
-            assert_eq!(told, [added, bookmark, "Drop", deleted]);
             let told = run(WatchFault::Cut(2), &text, piece);
             assert_eq!(told[..4], [added, bookmark, modified, "Reset"]);
         }

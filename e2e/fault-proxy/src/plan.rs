@@ -162,8 +162,9 @@ pub enum WatchFault {
     Gone(u32),
     /// Nothing comes any more until [`crate::Proxy::thaw`]; then all of it does.
     Freeze(u32),
-    /// So many events are left out after that.
-    Hide(u32, u32),
+    /// Nothing comes any more until [`crate::Proxy::thaw`]; then all of it is too old to be told, and only a list shows
+    /// what is left of it.
+    Miss(u32),
 }
 
 /// A plan while it is carried out.

@@ -343,6 +343,13 @@ impl State {
         }
     }
 
+    /// Waits until the watches that fell silent go on, which they did `before` times.
+    async fn until_thaw(&self, before: u64) {
+        let mut thaws = self.thaws.subscribe();
+        // The sender is part of `self`.
+        let _ = thaws.wait_for(|thaws| *thaws > before).await;
+    }
+
     /// The events of a watch, with what goes wrong with it now or later.
     fn tampered(
         self: &Arc<Self>,
@@ -393,7 +400,7 @@ async fn pass_on(
         }
         let next = match events.due() {
             // What fell silent and goes on is not silent again by the same plan.
-            Some(Next::Thaw) if *state.thaws.borrow() > begun => None,
+            Some(Next::Thaw | Next::Expire(_)) if *state.thaws.borrow() > begun => None,
             due => due,
         };
         let next = next.or_else(|| lines.pop_front().map(|line| events.next(line)));
@@ -413,15 +420,13 @@ async fn pass_on(
         let (line, ends) = match next {
             Next::Pass(line) => (line, false),
             Next::Last(line) => (line, true),
-            Next::Drop => continue,
             Next::Thaw => {
-                // The sender is part of `state`.
-                let _ = state
-                    .thaws
-                    .subscribe()
-                    .wait_for(|thaws| *thaws > begun)
-                    .await;
+                state.until_thaw(begun).await;
                 continue;
+            }
+            Next::Expire(line) => {
+                state.until_thaw(begun).await;
+                (line, true)
             }
             Next::Reset => return Err(io::Error::other("the plan resets the connection")),
         };

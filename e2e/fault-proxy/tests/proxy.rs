@@ -248,7 +248,6 @@ async fn a_watch_is_cut_ended_or_told_that_it_is_too_old() {
         (WatchFault::End(2), 2, "ended"),
         (WatchFault::End(0), 0, "ended"),
         (WatchFault::Gone(1), 2, "ended"),
-        (WatchFault::Hide(1, 1), 2, "silent"),
     ] {
         bench.proxy.begin(of_watch(fault));
         let (told, ended) = bench.watch().await;
@@ -274,6 +273,25 @@ async fn a_watch_falls_silent_and_goes_on() {
     bench.proxy.thaw();
     let piece = timeout(LIMIT, pieces.next()).await.unwrap();
     assert!(piece.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn a_watch_falls_silent_and_what_happened_meanwhile_is_not_told() {
+    let bench = bench().await;
+    bench.proxy.begin(of_watch(WatchFault::Miss(1)));
+    let answer = bench
+        .send("GET", &format!("{THINGS}?watch=true"))
+        .await
+        .unwrap();
+    let ((told, how), mut pieces) = events(answer.into_body()).await;
+    assert_eq!((told.lines().count(), how), (1, "silent"));
+    bench.proxy.thaw();
+    let piece = timeout(LIMIT, pieces.next()).await.unwrap();
+    let piece = String::from_utf8(piece.unwrap().unwrap().to_vec()).unwrap();
+    assert!(piece.contains("\"code\":410"), "{piece}");
+    assert!(timeout(LIMIT, pieces.next()).await.unwrap().is_none());
+    let (told, _) = bench.watch().await;
+    assert_eq!(told.lines().count(), 3, "the plan is over: {told}");
 }
 
 #[tokio::test]

@@ -236,7 +236,6 @@ impl ControlPlane {
             // In MiB. Without it the log is moved away when it has 100, and who reads it misses what comes then.
             "--audit-log-maxsize=16384".to_owned(),
             "--allow-privileged=true".to_owned(),
-            "--profiling=false".to_owned(),
         ]
     }
 }

@@ -100,6 +100,7 @@ fn fault(rng: &mut Rng, watched: &[String]) -> Fault {
             WatchFault::End(rng.u32(0..3)),
             WatchFault::Gone(rng.u32(0..3)),
             WatchFault::Freeze(rng.u32(0..3)),
+            WatchFault::Miss(rng.u32(0..3)),
         ];
         let broken = rng.choice(broken).unwrap_or(WatchFault::Cut(0));
         let at = Selector::of(Verb::Watch, resource).only(1, 1);

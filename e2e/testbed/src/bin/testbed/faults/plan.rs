@@ -167,11 +167,14 @@ pub(crate) fn watches(watched: &BTreeSet<String>) -> Vec<Plan> {
                     faults,
                 ));
             }
-            let silent = vec![fault(
-                Selector::of(Verb::Watch, resource),
-                Action::Watch(WatchFault::Freeze(0)),
-            )];
-            plans.push(Plan::new(step, format!("watch of {resource} silent"), silent).silent());
+            for (what, broken) in [
+                ("silent", WatchFault::Freeze(0)),
+                ("misses all", WatchFault::Miss(0)),
+            ] {
+                let watch = Selector::of(Verb::Watch, resource);
+                let faults = vec![fault(watch, Action::Watch(broken))];
+                plans.push(Plan::new(step, format!("watch of {resource} {what}"), faults).silent());
+            }
             let past = vec![
                 fault(Selector::write(1), Action::CrashBefore),
                 fault(
@@ -209,8 +212,13 @@ pub(crate) fn watches(watched: &BTreeSet<String>) -> Vec<Plan> {
                 vec![fault(all(every), Action::Watch(broken))],
             ));
         }
-        let silent = vec![fault(all(u32::MAX), Action::Watch(WatchFault::Freeze(0)))];
-        plans.push(Plan::new(step, "all watches silent", silent).silent());
+        for (what, broken) in [
+            ("silent", WatchFault::Freeze(0)),
+            ("miss all", WatchFault::Miss(0)),
+        ] {
+            let faults = vec![fault(all(u32::MAX), Action::Watch(broken))];
+            plans.push(Plan::new(step, format!("all watches {what}"), faults).silent());
+        }
         let outage = vec![
             fault(all(every), Action::Watch(WatchFault::Cut(0))),
             fault(Selector::all().only(every + 1, 40), Action::Reset),

@@ -10,7 +10,9 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use kthena_bridge_api::DOMAIN;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::kthena::ModelBooster;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, WatchEvent, WatchParams};
+use kube::api::{
+    DeleteParams, DynamicObject, ListParams, Patch, PatchParams, WatchEvent, WatchParams,
+};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use testbed::audit::Tail;
@@ -499,9 +501,14 @@ async fn repair(scene: &Scene<'_>, model: &Model, kind: ChildKind) -> Result<Dur
     } else {
         model.name.clone()
     };
-    let old = api.get(&name).await.map_err(failed)?;
-    let version = old.resource_version().unwrap_or_default();
-    let params = WatchParams::default().fields(&format!("metadata.name={name}"));
+    let this = format!("metadata.name={name}");
+    let listed = api.list(&ListParams::default().fields(&this)).await;
+    let listed = listed.map_err(failed)?;
+    // The object's own may be of long ago, and no longer to be watched from.
+    let version = listed.metadata.resource_version.unwrap_or_default();
+    let old = listed.items.into_iter().next();
+    let old = old.ok_or_else(|| Error::Other(format!("there is no {kind} {name}")))?;
+    let params = WatchParams::default().fields(&this);
     let mut events = api.watch(&params, &version).await.map_err(failed)?.boxed();
     let again = async {
         let mut gone = None;
