@@ -109,12 +109,16 @@ impl Bench {
         self.created.load(Ordering::SeqCst)
     }
 
+    /// A watch that begins.
+    async fn open(&self) -> Body {
+        let path = format!("{THINGS}?watch=true");
+        let answer = timeout(LIMIT, self.send("GET", &path)).await.unwrap();
+        answer.unwrap().into_body()
+    }
+
     /// The events of a watch.
     async fn watch(&self) -> (String, &'static str) {
-        let answer = timeout(LIMIT, self.send("GET", &format!("{THINGS}?watch=true")))
-            .await
-            .unwrap();
-        events(answer.unwrap().into_body()).await.0
+        events(self.open().await).await.0
     }
 }
 
@@ -264,11 +268,7 @@ async fn a_watch_is_cut_ended_or_told_that_it_is_too_old() {
 async fn a_watch_falls_silent_and_goes_on() {
     let bench = bench().await;
     bench.proxy.begin(of_watch(WatchFault::Freeze(1)));
-    let answer = bench
-        .send("GET", &format!("{THINGS}?watch=true"))
-        .await
-        .unwrap();
-    let ((told, how), mut pieces) = events(answer.into_body()).await;
+    let ((told, how), mut pieces) = events(bench.open().await).await;
     assert_eq!((told.lines().count(), how), (1, "silent"));
     bench.proxy.thaw();
     let piece = timeout(LIMIT, pieces.next()).await.unwrap();
@@ -279,11 +279,7 @@ async fn a_watch_falls_silent_and_goes_on() {
 async fn a_watch_falls_silent_and_what_happened_meanwhile_is_not_told() {
     let bench = bench().await;
     bench.proxy.begin(of_watch(WatchFault::Miss(1)));
-    let answer = bench
-        .send("GET", &format!("{THINGS}?watch=true"))
-        .await
-        .unwrap();
-    let ((told, how), mut pieces) = events(answer.into_body()).await;
+    let ((told, how), mut pieces) = events(bench.open().await).await;
     assert_eq!((told.lines().count(), how), (1, "silent"));
     bench.proxy.thaw();
     let piece = timeout(LIMIT, pieces.next()).await.unwrap();
@@ -298,10 +294,9 @@ async fn a_watch_falls_silent_and_what_happened_meanwhile_is_not_told() {
 async fn a_plan_ends_what_the_one_before_did_to_a_watch() {
     let bench = bench().await;
     bench.proxy.begin(of_watch(WatchFault::Freeze(0)));
-    let path = format!("{THINGS}?watch=true");
-    let answer = bench.send("GET", &path).await.unwrap();
+    let watch = bench.open().await;
     bench.proxy.thaw();
-    let mut pieces = Box::pin(answer.into_body().into_data_stream());
+    let mut pieces = Box::pin(watch.into_data_stream());
     for _ in 1..=3 {
         timeout(LIMIT, pieces.next()).await.unwrap();
     }
@@ -313,11 +308,7 @@ async fn a_plan_ends_what_the_one_before_did_to_a_watch() {
 #[tokio::test]
 async fn a_plan_is_for_the_watches_that_are_open_already() {
     let bench = bench().await;
-    let answer = bench
-        .send("GET", &format!("{THINGS}?watch=true"))
-        .await
-        .unwrap();
-    let ((told, how), mut pieces) = events(answer.into_body()).await;
+    let ((told, how), mut pieces) = events(bench.open().await).await;
     assert_eq!((told.lines().count(), how), (3, "silent"));
     bench.proxy.begin(of_watch(WatchFault::End(0)));
     assert!(timeout(LIMIT, pieces.next()).await.unwrap().is_none());

@@ -621,6 +621,27 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn a_watch_that_expires_is_begun_anew_at_once_but_not_again_and_again() {
+        let failed = |code, reason: &str| {
+            let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason,
+                "message": "no"});
+            Err(watcher::Error::WatchError(
+                serde_json::from_value(status).unwrap(),
+            ))
+        };
+        let events = [
+            failed(500, "InternalError"),
+            failed(410, "Expired"),
+            Ok("event"),
+            failed(410, "Expired"),
+        ];
+        let told: Vec<_> = begun_anew(stream::iter(events)).collect().await;
+        let [Err(_), Ok(None), Ok(Some("event")), Err(_)] = told.as_slice() else {
+            panic!("{told:?}");
+        };
+    }
+
+    #[tokio::test]
     async fn a_list_comes_in_pages_where_it_is_not_streamed() {
         let answers = tower::service_fn(async |request: Request<Body>| {
             let query = request.uri().query().unwrap_or_default();
