@@ -15,6 +15,11 @@ pub enum ConditionType {
     Reachable,
 }
 
+/// A condition of a ModelExposure that sums up the others, for tools that look for this one. Its reason is that of the
+/// first of them that does not hold.
+/// <https://github.com/kubernetes-sigs/cli-utils/blob/v0.37.2/pkg/kstatus/README.md>
+pub const READY: &str = "Ready";
+
 impl ConditionType {
     /// Every condition type of ours, in the order in which they are written.
     pub const ALL: [Self; 3] = [Self::Accepted, Self::Programmed, Self::Reachable];
@@ -78,6 +83,11 @@ macro_rules! reasons {
                 match self { $( Self::$name => stringify!($name), )* }
             }
 
+            /// The reason of this name.
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| reason.as_str() == name)
+            }
+
             /// The condition that this is a reason of.
             pub fn condition(self) -> ConditionType {
                 match self { $( Self::$name => ConditionType::$condition, )* }
@@ -96,6 +106,12 @@ reasons! {
     Accepted True Accepted,
     /// An annotation's key or value is not understood.
     Accepted False InvalidAnnotation,
+    /// A field of a ModelExposure is not understood.
+    Accepted False InvalidSpec,
+    /// The target of a ModelExposure does not exist.
+    Accepted False TargetNotFound,
+    /// Something else exposes the Model.
+    Accepted False AlreadyExposed,
     /// No Gateway is named and there is not exactly one in the Model's namespace.
     Accepted False GatewayNotSpecified,
     /// A Gateway that is named does not exist.

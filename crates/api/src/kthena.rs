@@ -160,6 +160,12 @@ pub struct Container {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ModelServerSpec {
+    /// The name under which the engine serves the model; none: requests pass as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// `vLLM` or `SGLang`.
+    #[serde(default)]
+    pub inference_engine: String,
     /// The port that the engine serves on.
     #[serde(default)]
     pub workload_port: WorkloadPort,
@@ -174,6 +180,9 @@ pub struct ModelServerSpec {
 pub struct WorkloadPort {
     /// Its number; 0 when it is not given.
     pub port: i32,
+    /// `http` or `https`; the first when it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
 }
 
 /// The pods of a ModelServer.
@@ -182,4 +191,72 @@ pub struct WorkloadPort {
 pub struct WorkloadSelector {
     /// Labels that the pods have.
     pub match_labels: BTreeMap<String, String>,
+    /// Which of them prefill and which decode, where those are not the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pd_group: Option<PdGroup>,
+}
+
+/// Which pods prefill and which decode.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PdGroup {
+    /// The label by which pods that work together are known.
+    pub group_key: String,
+}
+
+/// Spec of a ModelRoute: what kthena-router does with requests for a model.
+#[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[kube(
+    group = "networking.serving.volcano.sh",
+    version = "v1alpha1",
+    kind = "ModelRoute",
+    namespaced,
+    schema = "disabled",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ModelRouteSpec {
+    /// The name that clients send as the model.
+    pub model_name: String,
+    /// Names of adapters that clients may send.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lora_adapters: Vec<String>,
+    /// Which requests go to which ModelServers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<ModelRouteRule>,
+    /// How many tokens may pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// A rule of a ModelRoute.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ModelRouteRule {
+    /// The ModelServers.
+    pub target_models: Vec<TargetModel>,
+}
+
+/// A ModelServer that requests go to.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TargetModel {
+    /// Its name.
+    pub model_server_name: String,
+}
+
+/// How many tokens may pass. What it says is not looked at.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(default)]
+pub struct RateLimit {
+    /// The time that it speaks of.
+    pub unit: String,
+}
+
+impl ModelRouteSpec {
+    /// Whether requests go to the ModelServer of this name.
+    pub fn leads_to(&self, server: &str) -> bool {
+        let targets = self.rules.iter().flat_map(|rule| &rule.target_models);
+        targets.into_iter().any(|t| t.model_server_name == server)
+    }
 }

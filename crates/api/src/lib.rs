@@ -9,6 +9,14 @@ pub mod child;
 pub mod condition;
 pub mod gateway;
 pub mod kthena;
+#[expect(
+    unreachable_pub,
+    clippy::duplicated_attributes,
+    reason = "structs that KubeSchema derives; columns, each with a name and a type"
+)]
+pub mod model_exposure;
+pub mod plugins_config;
+pub mod text;
 
 /// The prefix of every annotation and label of ours, without the slash.
 pub const DOMAIN: &str = "kthena-bridge.io";

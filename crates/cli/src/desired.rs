@@ -1,11 +1,12 @@
-//! What the operator wants for a Model now, decided as it decides.
+//! What the operator wants now for what asks for an exposure, decided as it decides.
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::observe::Objects;
 use kthena_bridge_core::plan::Desired as Object;
 use kthena_bridge_core::topology::NotAccepted;
-use kthena_bridge_core::{Ask, Config, Exposure, Plan, Topology, ask, claims, plan};
+use kthena_bridge_core::{Ask, Config, Exposure, Plan, Source, Topology, ask, claims, plan};
 use kube::Client;
 use kube::api::{Api, DynamicObject};
 
@@ -15,7 +16,7 @@ use crate::observe::{self, Ours, Seen};
 /// How many objects are looked for at the same time.
 const AT_ONCE: usize = 32;
 
-/// What the operator wants for a Model.
+/// What the operator wants.
 #[derive(Debug)]
 pub(crate) enum Desired {
     /// Nothing is touched for now, and why.
@@ -28,7 +29,7 @@ pub(crate) enum Desired {
     Served(Box<Served>),
 }
 
-/// A Model that is served, or will be.
+/// What is served, or will be.
 #[derive(Debug)]
 pub(crate) struct Served {
     pub(crate) exposure: Exposure,
@@ -37,43 +38,43 @@ pub(crate) struct Served {
 }
 
 impl Desired {
-    /// For a Model of the cluster, from what the operator sees.
-    pub(crate) fn of(model: &ModelBooster, config: &Config, objects: &Objects) -> Self {
-        let namespace = model.metadata.namespace.as_deref().unwrap_or_default();
-        if let Some(why) = config::not_watched(config, namespace) {
+    /// For what the cluster has, from what the operator sees.
+    pub(crate) fn of(source: &Source, config: &Config, objects: &Objects) -> Self {
+        let owner = source.owner();
+        if let Some(why) = config::not_watched(config, &owner.namespace) {
             return Self::AsItIs(why);
         }
-        let exposure = match Ask::of(model, config) {
+        let (exposure, target) = match Ask::of(source, config, objects) {
             Ask::Wait => {
                 return Self::AsItIs(
-                    "the operator waits: the Model is being deleted, or Kthena has not begun with it"
+                    "the operator waits: it is being deleted, or Kthena has not begun with it"
                         .to_owned(),
                 );
             }
             Ask::Nothing => return Self::Nothing,
+            Ask::Refused(refused) => return Self::refused(&refused),
             Ask::Invalid(invalid) => {
-                return Self::Refused(format!("InvalidAnnotation: {invalid}"));
+                return Self::Refused(format!("{}: {invalid}", owner.kind.invalid()));
             }
-            Ask::Exposure(exposure) => exposure,
+            Ask::Exposure(exposure, target) => (exposure, target),
         };
-        let topology = match Topology::of(&exposure, model, objects) {
+        let topology = match Topology::of(&exposure, &owner, &target, objects) {
             Ok(topology) => topology,
             Err(refused) => return Self::refused(&refused),
         };
-        Self::with(model, *exposure, topology, config, objects)
+        Self::with(*exposure, topology, config, objects)
     }
 
     /// What a plan says, unless somebody else has the requests.
     pub(crate) fn with(
-        model: &ModelBooster,
         exposure: Exposure,
         topology: Topology,
         config: &Config,
         objects: &Objects,
     ) -> Self {
-        let (wanted, live) = ask::route(model, &exposure, &topology, config, objects);
+        let (wanted, live) = ask::route(&exposure, &topology, config, objects);
         if let Err(conflict) = claims::check(&wanted, live.as_deref(), objects, |_| false) {
-            return Self::refused(&NotAccepted::from(&*conflict));
+            return Self::refused(&conflict.refusal(&topology.owner));
         }
         let plan = plan::build(&exposure, &topology, config, objects);
         Self::Served(Box::new(Served {
@@ -86,6 +87,21 @@ impl Desired {
     /// What stands in the way.
     pub(crate) fn refused(refused: &NotAccepted) -> Self {
         Self::Refused(format!("{}: {}", refused.reason, refused.message))
+    }
+}
+
+/// As if Kthena had begun with a Model, and it served.
+pub(crate) fn assume_active(model: &mut ModelBooster) {
+    let status = model.status.get_or_insert_default();
+    if status.conditions.is_empty() {
+        status.conditions.push(Condition {
+            type_: "Active".to_owned(),
+            status: "True".to_owned(),
+            reason: "Assumed".to_owned(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
+        });
     }
 }
 
@@ -156,7 +172,7 @@ mod tests {
     /// What stands in the way, or the objects that are wanted.
     fn told(config: &str, model: &ModelBooster, seen: &Seen) -> Result<Plan, String> {
         let config = Config::parse(config).unwrap();
-        match Desired::of(model, &config, &seen.of_operator(&config)) {
+        match Desired::of(&model.clone().into(), &config, &seen.of_operator(&config)) {
             Desired::Served(served) => Ok(served.plan),
             Desired::AsItIs(why) | Desired::Refused(why) => Err(why),
             Desired::Nothing => Err("nothing".to_owned()),

@@ -8,20 +8,21 @@ use std::sync::Arc;
 
 use anstyle::{AnsiColor, Style};
 use clap::Args;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kthena_bridge_api::annotation;
 use kthena_bridge_api::child::ChildKind;
-use kthena_bridge_api::kthena::{ModelBooster, ModelBoosterStatus};
+use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_api::model_exposure::ModelExposure;
 use kthena_bridge_core::observe::{Child, Objects};
 use kthena_bridge_core::provider::GENERIC;
-use kthena_bridge_core::{Ask, Config, Topology, ownership};
+use kthena_bridge_core::{Ask, Config, Source, Topology, ownership};
+use kube::core::ObjectMeta;
 use serde_json::{Map, Value, json};
 use similar::TextDiff;
 
 use crate::cluster::{self, Access};
-use crate::desired::{Desired, decide};
+use crate::desired::{Desired, assume_active, decide};
 use crate::input::{self, Input};
-use crate::observe::{self, Looked, Seen, observe};
+use crate::observe::{self, Looked, Named as Name, Seen, observe};
 use crate::output::{self, BAD, GOOD, styled};
 use crate::{EXIT_BAD_INPUT, config};
 
@@ -42,10 +43,10 @@ Exit codes:
   2  something cannot be compared: the arguments or the cluster's access are wrong, a Model is not accepted, or
      an object of the same name belongs to somebody else")]
 pub(crate) struct Arguments {
-    /// Models; else, without files, all that are exposed or have objects left.
+    /// Models or, as modelexposure/NAME, ModelExposures; else, without files, all that are exposed or have objects left.
     #[arg(value_name = "MODEL")]
     models: Vec<String>,
-    /// File with ModelBoosters, each compared as if it had been applied; - is standard input.
+    /// File with ModelBoosters or ModelExposures, each compared as if it had been applied; - is standard input.
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
     filename: Vec<String>,
     /// The namespace; else that of the kubeconfig's context.
@@ -70,7 +71,7 @@ pub(crate) enum Error {
     Config(#[from] config::Error),
     #[error(transparent)]
     Input(#[from] input::Error),
-    #[error("there is no ModelBooster in {0}")]
+    #[error("there is no ModelBooster and no ModelExposure in {0}")]
     NoModel(String),
     #[error(transparent)]
     Observe(#[from] observe::Error),
@@ -84,11 +85,11 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let cluster = arguments.access.cluster().await?;
     let own = arguments.namespace.clone().unwrap_or(cluster.namespace);
     let input = Input::read(&arguments.filename, &own)?;
-    if input.models.is_empty() && !arguments.filename.is_empty() {
+    if input.sources.is_empty() && !arguments.filename.is_empty() {
         return Err(Error::NoModel(arguments.filename.join(", ")));
     }
-    let elsewhere = |(_, m): &(String, ModelBooster)| m.metadata.namespace.as_ref() != Some(&own);
-    let everywhere = arguments.all_namespaces || input.models.iter().any(elsewhere);
+    let elsewhere = |(_, source): &(String, Source)| source.owner().namespace != own;
+    let everywhere = arguments.all_namespaces || input.sources.iter().any(elsewhere);
     let looked = Looked {
         children: &ChildKind::ALL,
         decisions: true,
@@ -104,17 +105,21 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
 
     let mut told = Told::default();
     told.notes.extend(origin);
-    let models = chosen(arguments, &own, &input.models, &config, &seen, &mut told);
+    let chosen = chosen(arguments, &own, &input.sources, &config, &seen, &mut told);
+    // What is in the files is as if it had been applied, also as the target of something else.
+    for one in &chosen {
+        replace(&mut seen.objects, &one.source);
+    }
     let of_all = |objects: &Objects| {
-        let desired = models.iter().map(|chosen| chosen.desired(&config, objects));
+        let desired = chosen.iter().map(|chosen| chosen.desired(&config, objects));
         desired.collect::<Vec<_>>()
     };
     let desired = decide(&cluster.client, &config, &mut seen, of_all).await?;
     let owned = by_owner(&seen);
-    for (chosen, desired) in models.iter().zip(&desired) {
-        let uid = chosen.model.metadata.uid.as_deref().unwrap_or_default();
-        let owned = owned.get(uid).map(Vec::as_slice).unwrap_or_default();
-        compare(&chosen.model, desired, owned, &seen, &mut told)?;
+    for (chosen, desired) in chosen.iter().zip(&desired) {
+        let uid = chosen.source.owner().uid;
+        let owned = owned.get(&*uid).map(Vec::as_slice).unwrap_or_default();
+        compare(&chosen.source, desired, owned, &seen, &mut told)?;
     }
     output::print(&coloured(&told.text))?;
     for note in &told.notes {
@@ -145,78 +150,105 @@ impl Told {
     }
 }
 
-/// A Model that is compared.
+/// What is compared.
 struct Chosen {
-    model: ModelBooster,
+    source: Source,
     /// Whether the cluster has it.
     live: bool,
 }
 
-/// The Models of the files, those that are named, or else all that have to do with the operator.
+/// Puts an object in the place of the one that the cluster has.
+fn replace(objects: &mut Objects, source: &Source) {
+    let is = |metadata: &ObjectMeta| {
+        let own = source.metadata();
+        (&metadata.namespace, &metadata.name) == (&own.namespace, &own.name)
+    };
+    match source {
+        Source::Model(model) => {
+            objects.boosters.retain(|other| !is(&other.metadata));
+            objects.boosters.push(Arc::clone(model));
+        }
+        Source::Object(exposure) => {
+            objects.exposures.retain(|other| !is(&other.metadata));
+            objects.exposures.push(Arc::clone(exposure));
+        }
+    }
+}
+
+/// What is in the files, those that are named, or else all that have to do with the operator.
 fn chosen(
     arguments: &Arguments,
     namespace: &str,
-    files: &[(String, ModelBooster)],
+    files: &[(String, Source)],
     config: &Config,
     seen: &Seen,
     told: &mut Told,
 ) -> Vec<Chosen> {
     let mut chosen = Vec::new();
     for (_, file) in files {
-        let of = |field: &Option<String>| field.clone().unwrap_or_default();
-        let (namespace, name) = (of(&file.metadata.namespace), of(&file.metadata.name));
-        let live = seen.model(&namespace, &name);
+        let owner = file.owner();
+        let same = |source: &Source| {
+            let other = source.owner();
+            (other.kind, other.namespace, other.name)
+                == (owner.kind, owner.namespace.clone(), owner.name.clone())
+        };
+        let live = seen.sources().find(same);
         if live.is_none() {
             told.notes.push(format!(
-                "ModelBooster {namespace}/{name} is not in the cluster; its objects are shown as they will be once it serves"
+                "{owner} is not in the cluster; its objects are shown as they will be once it serves"
             ));
         }
         chosen.push(Chosen {
-            model: applied(file, live),
             live: live.is_some(),
+            source: applied(file, live.as_ref()),
         });
     }
     for name in &arguments.models {
-        match seen.model(namespace, name) {
-            Some(model) => chosen.push(Chosen {
-                model: model.clone(),
-                live: true,
-            }),
+        match seen.source(namespace, name) {
+            Some(source) => chosen.push(Chosen { source, live: true }),
             None => told.errors.push(format!(
-                "ModelBooster {namespace}/{name} does not exist; see kubectl get modelboosters --namespace {namespace}"
+                "{} does not exist; see kubectl get modelboosters,modelexposures --namespace {namespace}",
+                Name::of(name).called(namespace)
             )),
         }
     }
     if files.is_empty() && arguments.models.is_empty() {
         let owners: BTreeSet<&str> = by_owner(seen).into_keys().collect();
-        let ours = |model: &&ModelBooster| {
-            Ask::of(model, config) != Ask::Nothing
-                || owners.contains(model.metadata.uid.as_deref().unwrap_or_default())
+        let ours = |source: &Source| {
+            Ask::of(source, config, &seen.objects) != Ask::Nothing
+                || owners.contains(&*source.owner().uid)
         };
-        chosen.extend(seen.models.iter().filter(ours).map(|model| Chosen {
-            model: model.clone(),
-            live: true,
-        }));
+        let live = seen.sources().filter(ours);
+        chosen.extend(live.map(|source| Chosen { source, live: true }));
     }
     chosen
 }
 
-/// The Model of a file as it is once it is applied: annotations that the file does not name stay, unless the
-/// file named them when it was applied last.
-fn applied(file: &ModelBooster, live: Option<&ModelBooster>) -> ModelBooster {
+/// What a file has as it is once it is applied.
+fn applied(file: &Source, live: Option<&Source>) -> Source {
+    match (file, live) {
+        (Source::Model(file), live) => {
+            let live = live.and_then(|live| match live {
+                Source::Model(live) => Some(&**live),
+                Source::Object(_) => None,
+            });
+            applied_model(file, live).into()
+        }
+        (Source::Object(file), Some(Source::Object(live))) => {
+            let mut exposure = ModelExposure::clone(file);
+            exposure.metadata.clone_from(&live.metadata);
+            exposure.status.clone_from(&live.status);
+            exposure.into()
+        }
+        (Source::Object(_), _) => file.clone(),
+    }
+}
+
+/// A Model: annotations that the file does not name stay, unless the file named them when it was applied last.
+fn applied_model(file: &ModelBooster, live: Option<&ModelBooster>) -> ModelBooster {
     let mut model = file.clone();
     let Some(live) = live else {
-        // As if Kthena had begun with it.
-        model.status = Some(ModelBoosterStatus {
-            conditions: vec![Condition {
-                type_: "Active".to_owned(),
-                status: "True".to_owned(),
-                reason: "Assumed".to_owned(),
-                message: String::new(),
-                observed_generation: None,
-                last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
-            }],
-        });
+        assume_active(&mut model);
         return model;
     };
     let mut annotations = live.metadata.annotations.clone().unwrap_or_default();
@@ -235,13 +267,14 @@ fn applied(file: &ModelBooster, live: Option<&ModelBooster>) -> ModelBooster {
 impl Chosen {
     fn desired(&self, config: &Config, objects: &Objects) -> Desired {
         if self.live {
-            return Desired::of(&self.model, config, objects);
+            return Desired::of(&self.source, config, objects);
         }
-        let Ask::Exposure(exposure) = Ask::of(&self.model, config) else {
-            return Desired::of(&self.model, config, objects);
+        let Ask::Exposure(exposure, target) = Ask::of(&self.source, config, objects) else {
+            return Desired::of(&self.source, config, objects);
         };
-        let topology = Topology::of(&exposure, &self.model, objects).and_then(|topology| {
-            let derived = Topology::offline(&exposure, &self.model, objects, &GENERIC)?;
+        let owner = self.source.owner();
+        let topology = Topology::of(&exposure, &owner, &target, objects).and_then(|topology| {
+            let derived = Topology::offline(&exposure, &owner, &target, objects, &GENERIC)?;
             Ok(Topology {
                 served_names: derived.served_names,
                 activated: true,
@@ -249,7 +282,7 @@ impl Chosen {
             })
         });
         match topology {
-            Ok(topology) => Desired::with(&self.model, *exposure, topology, config, objects),
+            Ok(topology) => Desired::with(*exposure, topology, config, objects),
             Err(refused) => Desired::refused(&refused),
         }
     }
@@ -269,17 +302,16 @@ fn by_owner(seen: &Seen) -> HashMap<&str, Vec<Arc<Child>>> {
     owned
 }
 
-/// Compares the objects of a Model.
+/// Compares the objects of one that asks for an exposure.
 fn compare(
-    model: &ModelBooster,
+    source: &Source,
     desired: &Desired,
     owned: &[Arc<Child>],
     seen: &Seen,
     told: &mut Told,
 ) -> Result<(), output::Error> {
-    let of = |field: &Option<String>| field.clone().unwrap_or_default();
-    let namespace = of(&model.metadata.namespace);
-    let called = format!("ModelBooster {namespace}/{}", of(&model.metadata.name));
+    let owner = source.owner();
+    let (namespace, called) = (owner.namespace.clone(), owner.to_string());
     let mut surplus: Vec<&Arc<Child>> = owned.iter().filter(|child| !child.ending).collect();
     match desired {
         Desired::AsItIs(why) => {
@@ -295,13 +327,12 @@ fn compare(
         Desired::Served(served) if served.exposure.paused => {
             told.notes.push(format!(
                 "{called} is paused, so nothing is written; remove {} to have it compared",
-                annotation::PAUSED
+                owner.setting(annotation::PAUSED)
             ));
             return Ok(());
         }
         Desired::Nothing => {}
         Desired::Served(served) => {
-            let uid = model.metadata.uid.as_deref().unwrap_or_default();
             for kind in &served.plan.missing {
                 told.errors.push(format!(
                     "{called}: {kind} is needed and not installed; install the CRD {}",
@@ -318,7 +349,7 @@ fn compare(
                     ));
                     continue;
                 }
-                if live.is_some_and(|c| !c.belongs_to(uid, &served.topology.names.model)) {
+                if live.is_some_and(|c| !c.belongs_to(&owner.uid, &served.topology.names.model)) {
                     told.errors.push(format!(
                         "{called}: {} {namespace}/{} exists and does not belong to it; it is left alone: remove or rename it",
                         object.kind, object.name
@@ -451,9 +482,10 @@ mod tests {
     /// Exit code, diff, and notes and errors.
     fn told(model: &ModelBooster, seen: &Seen) -> (u8, String, String) {
         let mut told = Told::default();
-        let desired = Desired::of(model, &Config::default(), &seen.objects);
+        let source = Source::from(model.clone());
+        let desired = Desired::of(&source, &Config::default(), &seen.objects);
         let owned = by_owner(seen).remove("u").unwrap_or_default();
-        compare(model, &desired, &owned, seen, &mut told).unwrap();
+        compare(&source, &desired, &owned, seen, &mut told).unwrap();
         let said = [told.notes.clone(), told.errors.clone()].concat();
         (told.code(), told.text, said.join("\n"))
     }
@@ -467,7 +499,7 @@ mod tests {
     fn what_the_operator_wrote_does_not_differ() {
         let seen = fixture::seen();
         let same = (0, String::new(), String::new());
-        assert_eq!(told(&seen.models[0], &seen), same);
+        assert_eq!(told(&seen.objects.boosters[0], &seen), same);
         // What others set beside it is not compared.
         let mut seen = seen;
         let mut service = whole(&seen, ChildKind::Service);
@@ -477,7 +509,7 @@ mod tests {
         service["spec"]["ipFamilyPolicy"] = "SingleStack".into();
         service["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"] = ours;
         seen.add(Ours::reduce(ChildKind::Service, service, true));
-        assert_eq!(told(&seen.models[0], &seen), same);
+        assert_eq!(told(&seen.objects.boosters[0], &seen), same);
     }
 
     #[test]
@@ -488,14 +520,14 @@ mod tests {
         let ours = json!({"f:parentRefs": {}});
         route["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"] = ours;
         seen.add(Ours::reduce(ChildKind::HTTPRoute, route.clone(), true));
-        let (code, text, said) = told(&seen.models[0], &seen);
+        let (code, text, said) = told(&seen.objects.boosters[0], &seen);
         assert_eq!((code, said.as_str()), (1, ""));
         insta::assert_snapshot!(text);
 
         // The value is right, but another's: the operator takes it back.
         route["spec"]["rules"][0]["timeouts"]["request"] = "300s".into();
         seen.add(Ours::reduce(ChildKind::HTTPRoute, route, true));
-        let (code, text, _) = told(&seen.models[0], &seen);
+        let (code, text, _) = told(&seen.objects.boosters[0], &seen);
         assert_eq!(code, 1);
         assert!(text.contains("+  rules:"), "{text}");
     }
@@ -534,7 +566,7 @@ mod tests {
         let mut service = whole(&seen, ChildKind::Service);
         service["metadata"]["ownerReferences"][0]["uid"] = "another".into();
         seen.add(Ours::reduce(ChildKind::Service, service, true));
-        let (code, _, said) = told(&seen.models[0], &seen);
+        let (code, _, said) = told(&seen.objects.boosters[0], &seen);
         assert_eq!(code, 2);
         assert!(
             said.contains("Service a/demo-epp exists and does not belong"),
@@ -548,7 +580,7 @@ mod tests {
         let children = &mut seen.objects.children;
         children.retain(|(kind, ..), _| *kind != ChildKind::ConfigMap);
         seen.unknown.push(ChildKind::ConfigMap);
-        let (code, text, said) = told(&seen.models[0], &seen);
+        let (code, text, said) = told(&seen.objects.boosters[0], &seen);
         assert_eq!((code, text.as_str()), (2, ""));
         let wanted =
             "ModelBooster a/demo: ConfigMap a/demo-epp may not be read; ask for that right";
@@ -574,7 +606,7 @@ mod tests {
         ]);
         let mut file = with(&[("kept", "2"), ("new", "2")]);
         file.metadata.uid = None;
-        let applied = applied(&file, Some(&live));
+        let applied = applied_model(&file, Some(&live));
         let mut annotations = applied.metadata.annotations.unwrap();
         annotations.remove(LAST_APPLIED);
         let shown: Vec<String> = annotations

@@ -7,7 +7,7 @@ use kthena_bridge_api::FIELD_MANAGER;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::observe::{Objects, Pod};
-use kthena_bridge_core::{Config, Exposure, Topology, plan};
+use kthena_bridge_core::{Ask, Config, Source, Topology, plan};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -74,8 +74,8 @@ pub(crate) fn seen() -> Seen {
             {"name": "engine", "command": ["vllm", "--served-model-name", "served"]}]}}}]}},
     }));
     let mut seen = Seen {
-        models: vec![model(&[])],
         objects: Objects {
+            boosters: vec![Arc::new(model(&[]))],
             servings: vec![serving],
             pods: vec![
                 pod("p1", "True", 8000),
@@ -104,11 +104,12 @@ pub(crate) fn seen() -> Seen {
 }
 
 fn objects(seen: &Seen) -> Vec<(ChildKind, Value)> {
-    let (model, config) = (&seen.models[0], Config::default());
-    let annotations = model.metadata.annotations.clone().unwrap();
-    let exposure = Exposure::parse("a", "demo", &annotations, &config);
-    let exposure = exposure.unwrap().unwrap();
-    let topology = Topology::of(&exposure, model, &seen.objects).unwrap();
+    let config = Config::default();
+    let source = Source::Model(Arc::clone(&seen.objects.boosters[0]));
+    let Ask::Exposure(exposure, target) = Ask::of(&source, &config, &seen.objects) else {
+        unreachable!("it is exposed")
+    };
+    let topology = Topology::of(&exposure, &source.owner(), &target, &seen.objects).unwrap();
     let plan = plan::build(&exposure, &topology, &config, &seen.objects);
     plan.objects
         .into_iter()

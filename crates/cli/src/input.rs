@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_api::model_exposure::ModelExposure;
+use kthena_bridge_core::Source;
 use kthena_bridge_core::observe::Objects;
 use kube::Resource;
 use serde::Deserialize;
@@ -33,12 +35,12 @@ pub(crate) enum Error {
     },
 }
 
-/// The Models of some files, and what goes with them.
+/// What asks for exposures in some files, and what goes with it.
 #[derive(Debug, Default)]
 pub(crate) struct Input {
-    /// The Models, with the file and document that each came from.
-    pub(crate) models: Vec<(String, ModelBooster)>,
-    /// Their ModelServings and ModelServers.
+    /// The Models and ModelExposures, with the file and document that each came from.
+    pub(crate) sources: Vec<(String, Source)>,
+    /// The Models themselves, their ModelServings and their ModelServers.
     pub(crate) objects: Objects,
 }
 
@@ -71,9 +73,17 @@ impl Input {
             return Err(at.problem("has no kind; a Kubernetes object was expected".to_owned()));
         };
         match kind {
-            "ModelBooster" => self
-                .models
-                .push((at.to_string(), at.object(value, namespace)?)),
+            "ModelBooster" => {
+                let model = Arc::new(at.object::<ModelBooster>(value, namespace)?);
+                self.objects.boosters.push(Arc::clone(&model));
+                self.sources.push((at.to_string(), Source::Model(model)));
+            }
+            "ModelExposure" => {
+                let exposure = Arc::new(at.object::<ModelExposure>(value, namespace)?);
+                self.objects.exposures.push(Arc::clone(&exposure));
+                self.sources
+                    .push((at.to_string(), Source::Object(exposure)));
+            }
             "ModelServing" => self
                 .objects
                 .servings

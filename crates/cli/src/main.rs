@@ -5,6 +5,7 @@ mod check;
 mod cluster;
 mod completions;
 mod config;
+mod crds;
 mod desired;
 mod diff;
 mod docs;
@@ -51,6 +52,8 @@ enum Command {
     /// Print the JSON Schema of the operator's configuration file.
     #[command(hide = true)]
     ConfigSchema,
+    /// Print the definition of ModelExposure, to be installed. Needs no cluster.
+    Crds,
     /// Say what a condition's reason means, and what to do. Needs no cluster.
     Explain(explain::Arguments),
     /// Expose a Model, change how, or take it off, by flags in place of annotations.
@@ -96,6 +99,10 @@ fn main() -> ExitCode {
         },
         Command::ConfigSchema => match config::print_schema() {
             Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error, ExitCode::FAILURE),
+        },
+        Command::Crds => match crds::definitions() {
+            Ok(text) => printed(output::print(&text)),
             Err(error) => failed(&error, ExitCode::FAILURE),
         },
         Command::Render(arguments) => match render::run(&arguments) {

@@ -9,9 +9,12 @@ use k8s_openapi::api::core::v1::{Namespace, Pod as WholePod};
 use kthena_bridge_api::annotation::POD_SELECTOR;
 use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, LABEL_PICKER, MANAGED_BY};
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
-use kthena_bridge_api::kthena::{LABEL_SERVING, ModelBooster, ModelServer, ModelServing};
-use kthena_bridge_core::Config;
+use kthena_bridge_api::kthena::{
+    LABEL_SERVING, ModelBooster, ModelRoute, ModelServer, ModelServing,
+};
+use kthena_bridge_api::model_exposure::ModelExposure;
 use kthena_bridge_core::observe::{Child, Detail, Objects, Pod, Route};
+use kthena_bridge_core::{Config, OwnerKind, Source};
 use kube::api::{DynamicObject, ListParams};
 use kube::core::{ApiResource, ObjectMeta, Request};
 use kube::{Client, Resource};
@@ -48,11 +51,9 @@ pub(crate) struct Looked {
 /// What a command sees.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// The Models, by namespace and name.
-    pub(crate) models: Vec<ModelBooster>,
     /// Kinds of ours that may not be read.
     pub(crate) unknown: Vec<ChildKind>,
-    /// What is around them.
+    /// The Models and ModelExposures, each by namespace and name, and what is around them.
     pub(crate) objects: Objects,
     /// Objects of ours as they are, by kind, namespace and name.
     pub(crate) whole: HashMap<(ChildKind, String, String), Value>,
@@ -91,6 +92,7 @@ pub(crate) async fn observe(
     let around = async {
         tokio::join!(
             lists.of::<ModelBooster>(namespace),
+            lists.of::<ModelExposure>(namespace),
             lists.of::<Gateway>(everywhere),
             lists.list(&pod, namespace, LABEL_SERVING, a_pod),
             lists.list(&pod, namespace, LABEL_PICKER, a_pod),
@@ -100,18 +102,19 @@ pub(crate) async fn observe(
         if !decisions {
             let (servings, servers) = (Ok(Found::default()), Ok(Found::default()));
             let (classes, namespaces) = (Ok(Found::default()), Ok(Found::default()));
-            return (servings, servers, classes, namespaces);
+            return (servings, servers, Ok(Found::default()), classes, namespaces);
         }
         tokio::join!(
             lists.of::<ModelServing>(namespace),
             lists.of::<ModelServer>(namespace),
+            lists.of::<ModelRoute>(namespace),
             lists.of::<GatewayClass>(everywhere),
             lists.list(&namespace_object, everywhere, "", same::<Metadata>),
         )
     };
-    let (children, ((models, gateways, engines, pickers), deciding)) =
+    let (children, ((models, exposures, gateways, engines, pickers), deciding)) =
         join(join_all(children), join(around, deciding)).await;
-    let (servings, servers, classes, namespaces) = deciding;
+    let (servings, servers, model_routes, classes, namespaces) = deciding;
 
     let models = models?;
     if let Some(missing) = models.missing {
@@ -123,13 +126,15 @@ pub(crate) async fn observe(
             },
         });
     }
-    let mut seen = Seen {
-        models: models.items,
-        ..Seen::default()
-    };
+    let mut seen = Seen::default();
     let named = |m: &ObjectMeta| (m.namespace.clone(), m.name.clone());
-    seen.models.sort_by_cached_key(|m| named(&m.metadata));
     let objects = &mut seen.objects;
+    objects.boosters = shared(models.items);
+    objects.boosters.sort_by_cached_key(|m| named(&m.metadata));
+    // Annotations do without.
+    objects.exposures = shared(lists.kept_if_installed(exposures?, "ModelExposure"));
+    objects.exposures.sort_by_cached_key(|e| named(&e.metadata));
+    objects.model_routes = shared(lists.kept_if_installed(model_routes?, "ModelRoute"));
     objects.gateways = shared(lists.kept(gateways?, "Gateway"));
     objects.pods = shared(lists.kept(engines?, "Pod"));
     objects.pods.extend(shared(pickers?.items));
@@ -204,13 +209,70 @@ impl Seen {
         objects
     }
 
-    /// The Model of this name.
-    pub(crate) fn model(&self, namespace: &str, name: &str) -> Option<&ModelBooster> {
-        let is = |m: &&ModelBooster| {
-            m.metadata.namespace.as_deref() == Some(namespace)
-                && m.metadata.name.as_deref() == Some(name)
+    /// All that may ask for an exposure: the Models, then the ModelExposures.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = Source> + Clone {
+        let models = self.objects.boosters.iter().cloned().map(Source::Model);
+        let exposures = self.objects.exposures.iter().cloned();
+        models.chain(exposures.map(Source::Object))
+    }
+
+    /// What a command means by a name.
+    pub(crate) fn source(&self, namespace: &str, name: &str) -> Option<Source> {
+        Named::of(name).find(namespace, self.sources())
+    }
+}
+
+/// What a command means by a name: a ModelExposure by `modelexposure/NAME`, a Model by `modelbooster/NAME`, and without
+/// a kind the Model of this name, unless it is not exposed and a ModelExposure has the name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named<'a> {
+    kind: Option<OwnerKind>,
+    name: &'a str,
+}
+
+impl<'a> Named<'a> {
+    pub(crate) fn of(text: &'a str) -> Self {
+        let kind = |kind: &str| match kind.to_ascii_lowercase().as_str() {
+            "mexp" | "modelexposure" | "modelexposures" => Some(OwnerKind::ModelExposure),
+            "modelbooster" | "modelboosters" => Some(OwnerKind::ModelBooster),
+            _ => None,
         };
-        self.models.iter().find(is)
+        match text.split_once('/') {
+            Some((before, name)) if kind(before).is_some() => Self {
+                kind: kind(before),
+                name,
+            },
+            _ => Self {
+                kind: None,
+                name: text,
+            },
+        }
+    }
+
+    /// The name without its kind.
+    pub(crate) fn name(self) -> &'a str {
+        self.name
+    }
+
+    /// What it is called where there is none.
+    pub(crate) fn called(self, namespace: &str) -> String {
+        let kind = self.kind.unwrap_or_default().as_str();
+        format!("{kind} {namespace}/{}", self.name)
+    }
+
+    pub(crate) fn find(
+        self,
+        namespace: &str,
+        sources: impl Iterator<Item = Source>,
+    ) -> Option<Source> {
+        let is = |source: &Source| {
+            let metadata = source.metadata();
+            metadata.namespace.as_deref() == Some(namespace)
+                && metadata.name.as_deref() == Some(self.name)
+                && self.kind.is_none_or(|kind| kind == source.kind())
+        };
+        // The first of those that are exposed, else the first.
+        sources.filter(is).min_by_key(|source| !source.is_exposed())
     }
 }
 
@@ -404,12 +466,17 @@ impl Lists<'_> {
                 }
                 _ => None,
             });
-        let models = seen.models.iter().filter_map(|model| {
+        let models = seen.objects.boosters.iter().filter_map(|model| {
             let annotations = model.metadata.annotations.as_ref()?;
             let other = !annotations.get(POD_SELECTOR)?.contains(LABEL_SERVING);
             model.metadata.namespace.clone().filter(|_| other)
         });
-        let namespaces: BTreeSet<String> = pools.chain(models).collect();
+        let exposures = seen.objects.exposures.iter().filter_map(|exposure| {
+            let spec = &exposure.spec;
+            let other = spec.selector.is_some() || spec.target_ref.kind == "ModelServer";
+            exposure.metadata.namespace.clone().filter(|_| other)
+        });
+        let namespaces: BTreeSet<String> = pools.chain(models).chain(exposures).collect();
         let resource = pods();
         let lists = namespaces
             .iter()
@@ -423,6 +490,14 @@ impl Lists<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What a list has brought of a kind that need not be there.
+    fn kept_if_installed<T>(&self, found: Found<T>, kind: &str) -> Vec<T> {
+        match found.missing {
+            Some(Missing::NotInstalled) => Vec::new(),
+            _ => self.kept(found, kind),
+        }
     }
 
     /// What a list has brought; a note where that is nothing.

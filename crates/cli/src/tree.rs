@@ -11,16 +11,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::condition::ConditionType;
 use kthena_bridge_api::gateway::{Gateway, ParentReference, ParentStatus};
-use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::observe::{Child, Cluster as _, Detail, Objects, Pod};
-use kthena_bridge_core::plan;
-use kthena_bridge_core::topology::Owner;
+use kthena_bridge_core::{Owner, Source, plan};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{self, Access};
 use crate::config;
 use crate::desired::{Desired, decide};
-use crate::observe::{self, Looked, Seen, observe};
+use crate::observe::{self, Looked, Named, Seen, observe};
 use crate::output::{self, BAD, Document, PLAIN, UNKNOWN, style_of, styled};
 
 /// Arguments of `tree`.
@@ -38,7 +36,7 @@ Exit codes:
   1  the Model does not exist
   2  the arguments or the cluster's access are wrong, or the cluster does not answer")]
 pub(crate) struct Arguments {
-    /// The Model.
+    /// The Model or, as modelexposure/NAME, the ModelExposure.
     #[arg(value_name = "MODEL")]
     model: String,
     /// The namespace; else that of the kubeconfig's context.
@@ -82,21 +80,21 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         config::read_or_ask(arguments.config.as_deref(), &cluster.client)
     );
     let (mut seen, config) = (seen?, config?);
-    let Some(model) = seen.model(&namespace, &arguments.model).cloned() else {
+    let Some(source) = seen.source(&namespace, &arguments.model) else {
         anstream::eprintln!(
-            "error: ModelBooster {namespace}/{} does not exist; see kubectl get modelboosters --namespace {namespace}",
-            arguments.model
+            "error: {} does not exist; see kubectl get modelboosters,modelexposures --namespace {namespace}",
+            Named::of(&arguments.model).called(&namespace)
         );
         return Ok(ExitCode::FAILURE);
     };
-    let of_it = |objects: &Objects| [Desired::of(&model, &config, objects)];
+    let of_it = |objects: &Objects| [Desired::of(&source, &config, objects)];
     let [desired] = decide(&cluster.client, &config, &mut seen, of_it).await?;
     let tree = Tree {
-        owner: Owner::of(&model.metadata),
+        owner: source.owner(),
         desired,
         seen: &seen,
     }
-    .of(&model);
+    .of(&source);
     output::print(&match arguments.output {
         None => tree.drawn(),
         Some(form) => output::document(&tree, form)?,
@@ -184,14 +182,13 @@ struct Tree<'a> {
 }
 
 impl Tree<'_> {
-    fn of(&self, model: &ModelBooster) -> Node {
-        let conditions = model.status.iter().flat_map(|s| &s.conditions);
+    fn of(&self, source: &Source) -> Node {
         let ours = |c: &Condition| {
             ConditionType::ALL
                 .iter()
                 .position(|t| t.as_str() == c.type_)
         };
-        let mut conditions: Vec<&Condition> = conditions.collect();
+        let mut conditions: Vec<&Condition> = source.conditions().iter().collect();
         conditions.sort_by_key(|c| ours(c).unwrap_or(usize::MAX));
         let mut node = Node {
             conditions: conditions.into_iter().map(Said::from).collect(),
@@ -206,7 +203,7 @@ impl Tree<'_> {
                 // Accepted says it.
                 Desired::Refused(_) | Desired::Served(_) => String::new(),
             },
-            ..self.node("ModelBooster", &self.owner.name)
+            ..self.node(self.owner.kind.as_str(), &self.owner.name)
         };
         let (mut route, mut pool) = (None, None);
         let mut others = Vec::new();
@@ -586,18 +583,20 @@ fn summary(conditions: &[Said]) -> String {
 mod tests {
     use std::sync::Arc;
 
+    use kthena_bridge_api::kthena::ModelBooster;
     use kthena_bridge_core::Config;
 
     use super::*;
     use crate::fixture;
 
     fn drawn(model: &ModelBooster, seen: &Seen) -> String {
+        let source = Source::from(model.clone());
         let tree = Tree {
-            owner: Owner::of(&model.metadata),
-            desired: Desired::of(model, &Config::default(), &seen.objects),
+            owner: source.owner(),
+            desired: Desired::of(&source, &Config::default(), &seen.objects),
             seen,
         };
-        let drawn = tree.of(model).drawn();
+        let drawn = tree.of(&source).drawn();
         anstream::adapter::strip_str(&drawn).to_string()
     }
 
@@ -612,7 +611,7 @@ mod tests {
                     "message": "no host fits", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}]);
             *parents = serde_json::from_value(said).unwrap();
         }
-        insta::assert_snapshot!(drawn(&seen.models[0], &seen));
+        insta::assert_snapshot!(drawn(&seen.objects.boosters[0], &seen));
     }
 
     #[test]

@@ -135,7 +135,7 @@ fn bad_input_names_file_document_and_field_and_prints_nothing() {
         (
             vec!["--gateway", "g"],
             "# nothing\n".to_owned(),
-            "there is no ModelBooster in -",
+            "there is no ModelBooster and no ModelExposure in -",
         ),
         (
             vec!["--gateway", "g"],

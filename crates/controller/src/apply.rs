@@ -10,6 +10,7 @@ use std::time::Instant;
 use futures::future::join_all;
 use kthena_bridge_api::FIELD_MANAGER;
 use kthena_bridge_api::child::ChildKind;
+use kthena_bridge_core::holder;
 use kthena_bridge_core::observe::{Child, Cluster, Route};
 use kthena_bridge_core::ownership;
 use kthena_bridge_core::plan::{Desired, Plan};
@@ -174,7 +175,9 @@ impl Writer {
                 Err(error) => return Err(error),
             }
         };
-        if !live.belongs_to(&owner.uid, &topology.names.model) {
+        let is_ours = live.belongs_to(&owner.uid, &topology.names.model)
+            || holder::is_given_up(&live, owner, &topology.model, &*self.caches);
+        if !is_ours {
             return Err(Error::NotOurs {
                 kind,
                 namespace: owner.namespace.clone(),

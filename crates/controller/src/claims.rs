@@ -12,6 +12,7 @@ use kthena_bridge_core::observe::Route;
 
 use crate::interest::Interests;
 use crate::namespaced_name::NamespacedName;
+use crate::object_ref::ObjectRef;
 use crate::observe::{Caches, Change};
 use crate::queue::Queue;
 
@@ -30,7 +31,7 @@ pub(crate) struct Claims {
 #[derive(Debug)]
 pub(crate) struct Writing {
     claims: Arc<Claims>,
-    model: NamespacedName,
+    model: ObjectRef,
     route: NamespacedName,
 }
 
@@ -64,7 +65,7 @@ impl Claims {
     /// Takes what a route asks for; `live` is the route as it is.
     pub(crate) fn take(
         self: &Arc<Self>,
-        model: &NamespacedName,
+        model: &ObjectRef,
         wanted: Route,
         live: Option<&Route>,
     ) -> Result<Writing, Box<Conflict>> {
@@ -103,8 +104,11 @@ impl Claims {
     }
 
     /// Gives up what the route `namespace`/`name` of a Model asked for.
-    pub(crate) fn release(&self, model: &NamespacedName, name: &str) {
-        self.contenders.forget(model);
+    pub(crate) fn release(&self, model: &ObjectRef, name: &str) {
+        // Else it may be another one's of the same name by now.
+        if !self.contenders.forget(model) {
+            return;
+        }
         self.changed(self.caches.claimed.gone(model.namespace(), name).as_ref());
     }
 
@@ -113,7 +117,7 @@ impl Claims {
         self.tell(change, None);
     }
 
-    fn tell(&self, change: Option<&Change<Route>>, by: Option<&NamespacedName>) {
+    fn tell(&self, change: Option<&Change<Route>>, by: Option<&ObjectRef>) {
         let routes = change.iter().flat_map(|change| change.both());
         let changed: HashSet<Claim> = routes
             .flat_map(|route| claims::of(route, &*self.caches))

@@ -12,7 +12,7 @@ use crate::configuration::Configuration;
 use crate::event::Events;
 use crate::interest::Interests;
 use crate::metrics::Metrics;
-use crate::namespaced_name::NamespacedName;
+use crate::object_ref::ObjectRef;
 use crate::observe::Caches;
 use crate::queue::Queue;
 use crate::reachable::Prober;
@@ -86,14 +86,14 @@ impl Context {
     }
 
     /// Forgets a Model that is gone.
-    pub(crate) fn forget(&self, model: &NamespacedName) {
+    pub(crate) fn forget(&self, model: &ObjectRef) {
         self.publisher.forget(model);
         self.metrics.models.forget(model);
         self.lay_off(model);
     }
 
     /// Gives up what a Model that is not exposed asked for.
-    pub(crate) fn lay_off(&self, model: &NamespacedName) {
+    pub(crate) fn lay_off(&self, model: &ObjectRef) {
         self.claims.release(model, &Names::of(model.name()).model);
         self.interests.forget(model);
         self.retries.forget(model);

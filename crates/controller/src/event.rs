@@ -1,15 +1,13 @@
-//! Kubernetes Events on a Model, when what it says of itself turns.
+//! Kubernetes Events on what asks for an exposure, when what is said of it turns.
 //!
 //! They are published in the background, one after the other, and dropped when there are too many: a
 //! reconcile never waits for one.
-
-use std::sync::Arc;
 
 use futures::channel::mpsc;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kthena_bridge_api::condition::{ConditionType, Reason, Status};
-use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_core::Source;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
@@ -35,13 +33,17 @@ impl Events {
         (Self { queue }, publish(client, waiting))
     }
 
-    /// Publishes what a person who watches the Model wants to hear of.
-    pub(crate) fn tell(&self, model: &Arc<ModelBooster>, transitions: &[Transition]) {
+    /// Publishes what a person who watches the object wants to hear of.
+    pub(crate) fn tell(&self, source: &Source, transitions: &[Transition]) {
+        let reference = match source {
+            Source::Model(model) => model.object_ref(&()),
+            Source::Object(exposure) => exposure.object_ref(&()),
+        };
         for event in transitions.iter().filter_map(of) {
             if self
                 .queue
                 .clone()
-                .try_send((model.object_ref(&()), event))
+                .try_send((reference.clone(), event))
                 .is_err()
             {
                 tracing::warn!("too many Events wait; one is dropped");
@@ -65,7 +67,8 @@ async fn publish(
         let what = || {
             let (namespace, name) = (model.namespace.as_deref(), model.name.as_deref());
             format!(
-                "publish an Event on ModelBooster {}/{}",
+                "publish an Event on {} {}/{}",
+                model.kind.as_deref().unwrap_or_default(),
                 namespace.unwrap_or_default(),
                 name.unwrap_or_default()
             )

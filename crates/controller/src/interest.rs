@@ -1,12 +1,14 @@
-//! Which Models a change of something concerns that does not name them: a Gateway, or a pod of a Model
-//! with a pod selector of its own.
+//! Whom a change of something concerns that does not name them: a Gateway, a pod of a Model with a pod selector of its
+//! own, or what a ModelExposure exposes.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::{Mutex, PoisonError};
 
-use crate::namespaced_name::NamespacedName;
+use kthena_bridge_core::TargetKind;
+
+use crate::object_ref::ObjectRef;
 
 /// Something that Models look at.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -15,8 +17,12 @@ pub(crate) enum Topic {
     Gateway(String, String),
     /// Whichever Gateway a namespace has.
     GatewaysIn(String),
-    /// Any pod of a namespace.
-    PodsIn(String),
+    /// The pods with a label, by their namespace and the label's key and value.
+    PodsWith(String, String, String),
+    /// A ModelServing, by namespace and name.
+    Serving(String, String),
+    /// What is exposed, and who else exposes it, by kind, namespace and name.
+    Target(TargetKind, String, String),
     /// The endpoints of a Service, by namespace and name.
     Endpoints(String, String),
     /// The labels of a namespace.
@@ -34,9 +40,9 @@ pub(crate) struct Interests<T = Topic> {
 #[derive(Debug, Default)]
 struct State {
     /// What each Model looks at.
-    topics: HashMap<NamespacedName, Box<[u64]>>,
+    topics: HashMap<ObjectRef, Box<[u64]>>,
     /// Who looks at what: one set for all, since a set for each topic would be larger.
-    models: BTreeSet<(u64, NamespacedName)>,
+    models: BTreeSet<(u64, ObjectRef)>,
 }
 
 impl<T> Default for Interests<T> {
@@ -49,13 +55,17 @@ impl<T> Default for Interests<T> {
 }
 
 impl<T: Hash> Interests<T> {
-    /// Forgets a Model.
-    pub(crate) fn forget(&self, model: &NamespacedName) {
+    /// Forgets a Model; tells whether it looked at anything.
+    pub(crate) fn forget(&self, model: &ObjectRef) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let knew = state.topics.contains_key(model);
+        drop(state);
         self.set(model, &HashSet::new());
+        knew
     }
 
     /// Says what a Model looks at from now on.
-    pub(crate) fn set(&self, model: &NamespacedName, topics: &HashSet<T>) {
+    pub(crate) fn set(&self, model: &ObjectRef, topics: &HashSet<T>) {
         let mut topics: Box<[u64]> = topics.iter().map(hash).collect();
         topics.sort_unstable();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,10 +84,10 @@ impl<T: Hash> Interests<T> {
     }
 
     /// The Models that look at this.
-    pub(crate) fn of(&self, topic: &T) -> Vec<NamespacedName> {
+    pub(crate) fn of(&self, topic: &T) -> Vec<ObjectRef> {
         let hash = hash(topic);
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = state.models.range((hash, NamespacedName::default())..);
+        let found = state.models.range((hash, ObjectRef::default())..);
         found
             .take_while(|(topic, _)| *topic == hash)
             .map(|(_, model)| model.clone())
@@ -102,7 +112,7 @@ mod tests {
     #[test]
     fn a_change_reaches_those_who_look_at_it_and_nobody_else() {
         let interests = Interests::default();
-        let [one, two] = ["one", "two"].map(|name| NamespacedName::new("ns", name));
+        let [one, two] = ["one", "two"].map(|name| ObjectRef::model("ns", name));
         interests.set(&one, &HashSet::from([gateway("a"), gateway("b")]));
         interests.set(&two, &HashSet::from([gateway("b")]));
         assert_eq!(interests.of(&gateway("a")), std::slice::from_ref(&one));

@@ -18,6 +18,7 @@ mod interest;
 mod leader;
 mod metrics;
 mod namespaced_name;
+mod object_ref;
 mod observe;
 mod queue;
 mod reachable;

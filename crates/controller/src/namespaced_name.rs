@@ -4,8 +4,6 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-use kube::Resource;
-
 /// The namespace and name of an object, as `namespace/name`; the namespace is empty where there is none. Small, and
 /// cheap to clone: each is kept in many places.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,14 +12,6 @@ pub(crate) struct NamespacedName(Arc<str>);
 impl NamespacedName {
     pub(crate) fn new(namespace: &str, name: &str) -> Self {
         Self(format!("{namespace}/{name}").into())
-    }
-
-    pub(crate) fn of(object: &impl Resource) -> Self {
-        let metadata = object.meta();
-        Self::new(
-            metadata.namespace.as_deref().unwrap_or_default(),
-            metadata.name.as_deref().unwrap_or_default(),
-        )
     }
 
     pub(crate) fn namespace(&self) -> &str {

@@ -14,7 +14,7 @@ use futures::{Stream, stream};
 use tokio::sync::Notify;
 
 use crate::metrics::{Load, Metrics, Pass};
-use crate::namespaced_name::NamespacedName;
+use crate::object_ref::ObjectRef;
 use crate::reconcile::Next;
 
 /// More Models than this that one change concerns are a backlog.
@@ -47,16 +47,16 @@ pub(crate) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     /// Those that wait.
-    waiting: HashMap<NamespacedName, Waiting>,
+    waiting: HashMap<ObjectRef, Waiting>,
     /// Those that are being looked at.
-    under_way: HashMap<NamespacedName, UnderWay>,
+    under_way: HashMap<ObjectRef, UnderWay>,
     /// Those that are to be looked at later.
-    later: HashMap<NamespacedName, (Instant, Cause)>,
+    later: HashMap<ObjectRef, (Instant, Cause)>,
     /// The order of those that wait.
-    events: VecDeque<NamespacedName>,
-    backlog: VecDeque<NamespacedName>,
+    events: VecDeque<ObjectRef>,
+    backlog: VecDeque<ObjectRef>,
     /// The order of those for later.
-    due: BTreeSet<(Instant, NamespacedName)>,
+    due: BTreeSet<(Instant, ObjectRef)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,12 +89,12 @@ impl Queue {
     }
 
     /// Has a Model looked at.
-    pub(crate) fn look_at(&self, model: NamespacedName) {
+    pub(crate) fn look_at(&self, model: ObjectRef) {
         self.ask([model], Cause::Event);
     }
 
     /// Has these looked at, which one change concerns: where they are many, behind what happens meanwhile.
-    pub(crate) fn look_at_each(&self, models: Vec<NamespacedName>) {
+    pub(crate) fn look_at_each(&self, models: Vec<ObjectRef>) {
         let cause = if models.len() > MANY {
             Cause::Backlog
         } else {
@@ -104,11 +104,11 @@ impl Queue {
     }
 
     /// Has these looked at when there is nothing more urgent, in this order.
-    pub(crate) fn look_at_later(&self, models: impl IntoIterator<Item = NamespacedName>) {
+    pub(crate) fn look_at_later(&self, models: impl IntoIterator<Item = ObjectRef>) {
         self.ask(models, Cause::Backlog);
     }
 
-    fn ask(&self, models: impl IntoIterator<Item = NamespacedName>, cause: Cause) {
+    fn ask(&self, models: impl IntoIterator<Item = ObjectRef>, cause: Cause) {
         if !self.open.load(Ordering::Acquire) {
             return;
         }
@@ -124,7 +124,7 @@ impl Queue {
     }
 
     /// Notes how a pass over a Model ended, and when the next one is.
-    pub(crate) fn finished(&self, model: &NamespacedName, pass: Pass, next: Next) {
+    pub(crate) fn finished(&self, model: &ObjectRef, pass: Pass, next: Next) {
         let now = Instant::now();
         let again = next.delay().map(|delay| {
             let cause = if next == Next::Resync {
@@ -141,7 +141,7 @@ impl Queue {
 
     /// The Models as they are to be looked at, no more than `room` at a time, each with the time since when that is
     /// so. One stream may be taken.
-    pub(crate) fn in_order(&self, room: usize) -> impl Stream<Item = (NamespacedName, Instant)> {
+    pub(crate) fn in_order(&self, room: usize) -> impl Stream<Item = (ObjectRef, Instant)> {
         stream::unfold(self.clone(), move |queue| async move {
             loop {
                 let due = match queue.next(room) {
@@ -163,7 +163,7 @@ impl Queue {
     }
 
     /// The next one; else, when the first of those for later is due.
-    fn next(&self, room: usize) -> Result<(NamespacedName, Instant), Option<Instant>> {
+    fn next(&self, room: usize) -> Result<(ObjectRef, Instant), Option<Instant>> {
         let now = Instant::now();
         let mut state = self.lock();
         let came = state.fall_due(now);
@@ -197,7 +197,7 @@ impl Queue {
 
 impl State {
     /// Has a Model looked at. Tells whether it came into the queue, in which it was not.
-    fn ask(&mut self, model: &NamespacedName, asked: Waiting) -> bool {
+    fn ask(&mut self, model: &ObjectRef, asked: Waiting) -> bool {
         if let Some(under_way) = self.under_way.get_mut(model) {
             let again = &mut under_way.again;
             let came = again.is_none();
@@ -219,7 +219,7 @@ impl State {
         before.is_none()
     }
 
-    fn lane(&mut self, cause: Cause) -> &mut VecDeque<NamespacedName> {
+    fn lane(&mut self, cause: Cause) -> &mut VecDeque<ObjectRef> {
         match cause {
             Cause::Event => &mut self.events,
             Cause::Backlog => &mut self.backlog,
@@ -241,7 +241,7 @@ impl State {
         came
     }
 
-    fn next(&mut self, room: usize, now: Instant) -> Option<(NamespacedName, Instant)> {
+    fn next(&mut self, room: usize, now: Instant) -> Option<(ObjectRef, Instant)> {
         let share = (room / BACKLOG).max(1);
         let all = self.under_way.len();
         let is_backlog = |one: &&UnderWay| one.cause == Cause::Backlog;
@@ -262,7 +262,7 @@ impl State {
         None
     }
 
-    fn take(&mut self, cause: Cause, now: Instant) -> Option<(NamespacedName, Instant)> {
+    fn take(&mut self, cause: Cause, now: Instant) -> Option<(ObjectRef, Instant)> {
         while let Some(model) = self.lane(cause).pop_front() {
             // Else it was taken out of the backlog by an event.
             let is = |waiting: &Waiting| waiting.cause == cause;
@@ -283,7 +283,7 @@ impl State {
     /// Tells how long it took.
     fn finished(
         &mut self,
-        model: &NamespacedName,
+        model: &ObjectRef,
         again: Option<(Instant, Cause)>,
         now: Instant,
     ) -> Duration {
@@ -307,8 +307,8 @@ mod tests {
 
     use super::*;
 
-    fn model(name: &str) -> NamespacedName {
-        NamespacedName::new("default", name)
+    fn model(name: &str) -> ObjectRef {
+        ObjectRef::model("default", name)
     }
 
     fn queue() -> Queue {
@@ -321,7 +321,7 @@ mod tests {
         queue.finished(&model(name), Pass::Success, Next::Event);
     }
 
-    type Requests<'a> = &'a mut (dyn Stream<Item = (NamespacedName, Instant)> + Unpin);
+    type Requests<'a> = &'a mut (dyn Stream<Item = (ObjectRef, Instant)> + Unpin);
 
     fn next(requests: Requests<'_>) -> Option<String> {
         let next = requests.next().now_or_never().flatten();

@@ -14,7 +14,7 @@ use kthena_bridge_core::report::Verdict;
 use reqwest::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::Notify;
 
-use crate::namespaced_name::NamespacedName;
+use crate::object_ref::ObjectRef;
 use crate::queue::Queue;
 use crate::retry::jittered;
 
@@ -34,9 +34,9 @@ pub(crate) struct Prober {
 
 #[derive(Debug, Default)]
 struct State {
-    models: HashMap<NamespacedName, Entry>,
+    models: HashMap<ObjectRef, Entry>,
     /// When which is due; the number makes the keys differ.
-    due: BTreeMap<(Instant, u64), NamespacedName>,
+    due: BTreeMap<(Instant, u64), ObjectRef>,
     count: u64,
 }
 
@@ -48,7 +48,7 @@ struct Entry {
 }
 
 impl State {
-    fn schedule(&mut self, model: &NamespacedName, at: Instant) -> (Instant, u64) {
+    fn schedule(&mut self, model: &ObjectRef, at: Instant) -> (Instant, u64) {
         self.count += 1;
         let key = (at, self.count);
         self.due.insert(key, model.clone());
@@ -68,7 +68,7 @@ impl Prober {
     }
 
     /// What is known of a Model. Where it is asked for at other places than before, that is nothing yet.
-    pub(crate) fn verdict(&self, model: &NamespacedName, targets: Vec<Target>) -> Verdict {
+    pub(crate) fn verdict(&self, model: &ObjectRef, targets: Vec<Target>) -> Verdict {
         let mut state = self.lock();
         if let Some(entry) = state
             .models
@@ -96,7 +96,7 @@ impl Prober {
     }
 
     /// Asks for a Model no more.
-    pub(crate) fn forget(&self, model: &NamespacedName) {
+    pub(crate) fn forget(&self, model: &ObjectRef) {
         let mut state = self.lock();
         if let Some(entry) = state.models.remove(model) {
             state.due.remove(&entry.due);
@@ -134,7 +134,7 @@ impl Prober {
     }
 
     /// Takes the Models that are due, and schedules them anew.
-    fn take_due(&self) -> Vec<(NamespacedName, Vec<Target>)> {
+    fn take_due(&self) -> Vec<(ObjectRef, Vec<Target>)> {
         let now = Instant::now();
         let mut state = self.lock();
         let mut due = Vec::new();
@@ -149,7 +149,7 @@ impl Prober {
         due
     }
 
-    fn record(&self, model: &NamespacedName, outcomes: &[(Target, Outcome)]) {
+    fn record(&self, model: &ObjectRef, outcomes: &[(Target, Outcome)]) {
         let verdict = reachable::verdict(outcomes);
         let mut state = self.lock();
         let still = |entry: &&mut Entry| {

@@ -12,7 +12,7 @@ use kthena_bridge_core::Plan;
 use kthena_bridge_core::report::{Cause, Failure};
 
 use crate::error::Class;
-use crate::namespaced_name::NamespacedName;
+use crate::object_ref::ObjectRef;
 
 /// The longest delay.
 const CAP: Duration = Duration::from_mins(1);
@@ -20,7 +20,7 @@ const CAP: Duration = Duration::from_mins(1);
 /// The failures of Models.
 #[derive(Debug, Default)]
 pub(crate) struct Retries {
-    entries: Mutex<HashMap<NamespacedName, Entry>>,
+    entries: Mutex<HashMap<ObjectRef, Entry>>,
 }
 
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Entry {
 
 impl Retries {
     /// Counts a failure, and tells how long to wait.
-    pub(crate) fn failed(&self, model: &NamespacedName, class: Class) -> Duration {
+    pub(crate) fn failed(&self, model: &ObjectRef, class: Class) -> Duration {
         let mut entries = self.lock();
         let entry = entries.entry(model.clone()).or_insert_with(Entry::new);
         // A conflict is over as soon as the watch has brought the other's write.
@@ -63,7 +63,7 @@ impl Retries {
     }
 
     /// Holds a plan that failed until the time of the next attempt.
-    pub(crate) fn hold(&self, model: &NamespacedName, plan: Plan, failures: Vec<Failure>) {
+    pub(crate) fn hold(&self, model: &ObjectRef, plan: Plan, failures: Vec<Failure>) {
         let mut entries = self.lock();
         let entry = entries.entry(model.clone()).or_insert_with(Entry::new);
         if entry.held.as_ref().is_some_and(|(held, _)| *held != plan) {
@@ -73,7 +73,7 @@ impl Retries {
     }
 
     /// Lets go of a plan that failed since another's objects had the names of its own: one of those is gone.
-    pub(crate) fn release(&self, model: &NamespacedName) {
+    pub(crate) fn release(&self, model: &ObjectRef) {
         let mut entries = self.lock();
         if let Some(entry) = entries.get_mut(model) {
             let blocked = |(_, failures): &(_, Vec<Failure>)| {
@@ -86,11 +86,7 @@ impl Retries {
     }
 
     /// How long this plan is still held, and what it failed with.
-    pub(crate) fn held(
-        &self,
-        model: &NamespacedName,
-        plan: &Plan,
-    ) -> Option<(Duration, Vec<Failure>)> {
+    pub(crate) fn held(&self, model: &ObjectRef, plan: &Plan) -> Option<(Duration, Vec<Failure>)> {
         let entries = self.lock();
         let entry = entries.get(model)?;
         let (held, failures) = entry.held.as_ref()?;
@@ -99,11 +95,11 @@ impl Retries {
     }
 
     /// Forgets the failures of a Model: it went well, or it is gone.
-    pub(crate) fn forget(&self, model: &NamespacedName) {
+    pub(crate) fn forget(&self, model: &ObjectRef) {
         self.lock().remove(model);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<NamespacedName, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -117,8 +113,8 @@ pub(crate) fn jittered(delay: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    fn model(name: &str) -> NamespacedName {
-        NamespacedName::new("default", name)
+    fn model(name: &str) -> ObjectRef {
+        ObjectRef::model("default", name)
     }
 
     #[test]

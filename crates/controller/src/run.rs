@@ -24,7 +24,7 @@ use crate::event::Events;
 use crate::health;
 use crate::leader::{Elector, LeaderElection, Leadership};
 use crate::metrics::{Metrics, Pass};
-use crate::namespaced_name::NamespacedName;
+use crate::object_ref::ObjectRef;
 use crate::queue::Queue;
 use crate::reconcile::{Next, reconcile};
 use crate::watch::Watches;
@@ -220,28 +220,33 @@ async fn work(cx: &Arc<Context>, concurrency: u16, stop: impl Future<Output = ()
         .await;
 }
 
-/// Begins with every Model. Of Models that want the same and have no route yet, the oldest goes first,
+/// Begins with all that asks for an exposure. Of those that want the same and have no route yet, the oldest goes first,
 /// whichever is reconciled first.
 fn take_in_order(cx: &Context) {
-    let models = &cx.caches.models;
-    let mut names = models.names();
-    names.sort_by_cached_key(|name| {
-        let created = models.named(name)?.metadata.creation_timestamp.as_ref()?.0;
-        Some((created, name.clone()))
+    let caches = &cx.caches;
+    let mut objects = caches.sources();
+    objects.sort_by_cached_key(|object| {
+        let created = caches
+            .source(object)?
+            .metadata()
+            .creation_timestamp
+            .as_ref()?
+            .0;
+        Some((created, object.clone()))
     });
-    for model in names.iter().filter_map(|name| models.named(name)) {
-        decide(&model, cx);
+    for source in objects.iter().filter_map(|object| caches.source(object)) {
+        decide(&source, cx);
     }
-    cx.queue.look_at_later(names);
+    cx.queue.look_at_later(objects);
 }
 
-/// A pass over a Model, and when the next one is.
-async fn pass(name: NamespacedName, seen: Instant, cx: Arc<Context>) -> (Pass, Next) {
-    let Some(model) = cx.caches.models.named(&name) else {
-        cx.forget(&name);
+/// A pass over what asks for an exposure, and when the next one is.
+async fn pass(object: ObjectRef, seen: Instant, cx: Arc<Context>) -> (Pass, Next) {
+    let Some(source) = cx.caches.source(&object) else {
+        cx.forget(&object);
         return (Pass::Success, Next::Event);
     };
-    match reconcile(model, seen, Arc::clone(&cx)).await {
+    match reconcile(source, seen, Arc::clone(&cx)).await {
         Ok(next @ (Next::Event | Next::Resync)) => (Pass::Success, next),
         Ok(next @ Next::After(_)) => (Pass::RequeueAfter, next),
         Err(error) => {
@@ -251,7 +256,7 @@ async fn pass(name: NamespacedName, seen: Instant, cx: Arc<Context>) -> (Pass, N
             } else {
                 tracing::warn!(%error, "not everything could be written; it is tried again");
             }
-            let delay = cx.retries.failed(&name, class);
+            let delay = cx.retries.failed(&object, class);
             (Pass::Error(class), Next::After(delay))
         }
     }

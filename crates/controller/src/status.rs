@@ -1,6 +1,7 @@
-//! Writes our conditions on a Model, beside Kthena's, and takes them off again.
+//! Writes what is told of an exposure: our conditions on a Model, beside Kthena's, and the status of a ModelExposure.
+//! Takes our conditions off a Model again.
 //!
-//! Kthena writes the whole status back from a copy that may be older than ours, so that it can restore a
+//! Kthena writes the whole status of a Model back from a copy that may be older than ours, so that it can restore a
 //! condition that we changed, or removed, a moment ago. Each write of ours is remembered, and what comes
 //! back differently is written again. Ours are told from others' by the field manager.
 
@@ -11,33 +12,36 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kthena_bridge_api::FIELD_MANAGER;
-use kthena_bridge_api::condition::{ConditionType, Reason};
-use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_api::condition::{ConditionType, READY, Reason, Status};
+use kthena_bridge_api::model_exposure::ModelExposureStatus;
+use kthena_bridge_core::Source;
 use kthena_bridge_core::observe::Metadata;
 use kthena_bridge_core::report::{Report, Verdict};
-use kube::api::{Patch, PatchParams};
+use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::ObjectMeta;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::namespaced_name::NamespacedName;
+use crate::object_ref::ObjectRef;
 use crate::observe::Identity;
 use crate::request::{answer, patch_of_version, patch_params};
 
-/// How many conditions of ours on one Model are remembered.
+/// How many conditions of ours on one object are remembered.
 const REMEMBERED: usize = 64;
 
 /// How long a Gateway may take to report on a change before a Model that is served says so: most do in less, and
 /// what waits for the condition would see it come and go with every edit.
 const SETTLING: Duration = Duration::from_millis(500);
 
-/// What we wrote on a Model.
+/// What we wrote on an object.
 #[derive(Clone, Debug, Default)]
 struct Written {
     /// Our conditions after our last write.
     conditions: Vec<Condition>,
+    /// Stands for what else we wrote.
+    details: Option<u64>,
     /// The metadata of the answer to it: uid and resource version.
     answer: Metadata,
     /// Hashes of every condition that we wrote: Kthena may restore an old one, in its own name.
@@ -52,17 +56,18 @@ impl Written {
         self.told.contains(&fingerprint(condition))
     }
 
-    /// Whether the watch has not brought our last write to this Model yet.
-    fn is_ahead_of(&self, model: &ModelBooster) -> bool {
-        Identity::from(&model.metadata).is_older(Identity::from(&self.answer))
+    /// Whether the watch has not brought our last write to this object yet.
+    fn is_ahead_of(&self, source: &Source) -> bool {
+        Identity::from(source.metadata()).is_older(Identity::from(&self.answer))
     }
 
-    fn take(&mut self, conditions: Vec<Condition>, answer: ObjectMeta) {
+    fn take(&mut self, conditions: Vec<Condition>, details: Option<u64>, answer: ObjectMeta) {
         if self.told.len() > REMEMBERED {
             self.told.clear();
         }
         self.told.extend(conditions.iter().map(fingerprint));
         self.conditions = conditions;
+        self.details = details;
         self.answer = Metadata {
             uid: answer.uid.map(Into::into),
             resource_version: answer.resource_version.map(Into::into),
@@ -84,11 +89,22 @@ fn fingerprint(condition: &Condition) -> u64 {
     hasher.finish()
 }
 
-/// Writes conditions.
+/// Stands for what a ModelExposure's status says beside its conditions.
+fn digest(details: &ModelExposureStatus) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let endpoints = details.endpoints.map(|e| (e.ready, e.total));
+    (details.observed_generation, &details.urls, endpoints).hash(&mut hasher);
+    for object in &details.objects {
+        (&object.group, &object.kind, &object.name).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// Writes what is told.
 pub(crate) struct Publisher {
     client: Client,
     metrics: Arc<Metrics>,
-    written: Mutex<HashMap<NamespacedName, Written>>,
+    written: Mutex<HashMap<ObjectRef, Written>>,
 }
 
 /// A condition whose status or reason changed.
@@ -110,10 +126,10 @@ impl Publisher {
     }
 
     /// Lets a Model that is served say so while a Gateway has just begun to take a change.
-    pub(crate) fn settle(&self, model: &ModelBooster, report: &mut Report, now: Instant) {
-        let current = self.current(model);
+    pub(crate) fn settle(&self, source: &Source, report: &mut Report, now: Instant) {
+        let current = self.current(source);
         let mut written = self.lock();
-        let object = NamespacedName::of(model);
+        let object = ObjectRef::of(source);
         let served = current
             .into_iter()
             .find(|c| c.type_ == ConditionType::Programmed.as_str() && c.status == "True");
@@ -139,18 +155,28 @@ impl Publisher {
         }
     }
 
-    /// Writes both conditions where they differ, and tells which changed.
+    /// Writes what differs, and tells which conditions changed. With `details` it is a whole status, which is ours
+    /// alone; else conditions among others.
     pub(crate) async fn publish(
         &self,
-        model: &ModelBooster,
+        source: &Source,
         report: &Report,
+        details: Option<ModelExposureStatus>,
     ) -> Result<Vec<Transition>, Error> {
-        let current = self.current(model);
+        let current = self.current(source);
+        let generation = source.metadata().generation;
         let verdicts: Vec<&Verdict> = report.verdicts().collect();
-        let wanted: Vec<Condition> = verdicts
+        let mut wanted: Vec<Condition> = verdicts
             .iter()
-            .map(|verdict| condition(verdict, model, &current))
+            .map(|verdict| condition(verdict, generation, &current))
             .collect();
+        let details = details.map(|details| ModelExposureStatus {
+            observed_generation: generation,
+            ..details
+        });
+        if details.is_some() {
+            wanted.extend(ready(&wanted, &current));
+        }
         let is = |old: &Condition, new: &Condition| {
             (
                 &old.type_,
@@ -167,15 +193,18 @@ impl Publisher {
             )
         };
         // One that is no longer wanted goes with the next apply.
-        let is_surplus = |old: &Condition| {
-            owns(model, &old.type_) && wanted.iter().all(|new| new.type_ != old.type_)
-        };
+        let is_ours = |old: &Condition| details.is_some() || owns(source, &old.type_);
+        let is_surplus =
+            |old: &Condition| is_ours(old) && wanted.iter().all(|new| new.type_ != old.type_);
         let is_there = |new: &Condition| current.iter().any(|old| is(old, new));
-        if wanted.iter().all(is_there) && !current.iter().any(is_surplus) {
+        let is_so = wanted.iter().all(is_there) && !current.iter().any(is_surplus);
+        let digest = details.as_ref().map(digest);
+        if is_so && digest == self.details(source) {
             return Ok(Vec::new());
         }
-        let answer = self.apply(model, &wanted).await?;
-        self.remember(model, wanted.clone(), answer);
+        let mut status = details.map_or_else(|| json!({}), |details| json!(details));
+        status["conditions"] = json!(wanted);
+        let answer = self.apply(source, status).await?;
         let mut transitions = Vec::new();
         for (verdict, new) in verdicts.into_iter().zip(&wanted) {
             let old = current.iter().find(|old| old.type_ == new.type_);
@@ -186,24 +215,24 @@ impl Publisher {
                 });
             }
         }
+        self.remember(source, wanted, digest, answer);
         Ok(transitions)
     }
 
     /// Takes our conditions off.
-    pub(crate) async fn withdraw(&self, model: &ModelBooster) -> Result<(), Error> {
-        let known = self.lock().get(&NamespacedName::of(model)).cloned();
-        if known.as_ref().is_some_and(|known| known.is_ahead_of(model)) {
+    pub(crate) async fn withdraw(&self, source: &Source) -> Result<(), Error> {
+        let known = self.lock().get(&ObjectRef::of(source)).cloned();
+        if known
+            .as_ref()
+            .is_some_and(|known| known.is_ahead_of(source))
+        {
             // The watch has not brought our last write yet; it will come.
             return Ok(());
         }
         let was_ours = |c: &Condition| {
-            owns(model, &c.type_) || known.as_ref().is_some_and(|known| known.told(c))
+            owns(source, &c.type_) || known.as_ref().is_some_and(|known| known.told(c))
         };
-        let conditions = model
-            .status
-            .as_ref()
-            .map(|s| s.conditions.as_slice())
-            .unwrap_or_default();
+        let conditions = source.conditions();
         let is_type = |c: &Condition| ConditionType::ALL.iter().any(|t| t.as_str() == c.type_);
         // From the end, so that the indices stay right.
         let ours = conditions
@@ -219,115 +248,147 @@ impl Publisher {
         if operations.is_empty() {
             return Ok(());
         }
-        let what = || naming("remove our conditions from", model);
-        let version = model
-            .metadata
-            .resource_version
-            .as_deref()
-            .unwrap_or_default();
+        let what = || naming("remove our conditions from", source);
+        let version = source.metadata().resource_version.as_deref();
+        let version = version.unwrap_or_default();
         let patch = Patch::<()>::Json(patch_of_version(what, version, operations)?);
-        let api = self.api(model);
-        let patched = answer(what, api.patch_status(name(model), &patch_params(), &patch)).await?;
+        let api = self.api(source);
+        let params = patch_params();
+        let patched = answer(what, api.patch_status(name(source), &params, &patch)).await?;
         let ours = known.map(|known| known.conditions).unwrap_or_default();
-        self.remember(model, ours, patched.metadata);
+        self.remember(source, ours, None, patched.metadata);
         Ok(())
     }
 
-    /// Forgets a Model that is gone.
-    pub(crate) fn forget(&self, model: &NamespacedName) {
-        self.lock().remove(model);
+    /// Forgets an object that is gone.
+    pub(crate) fn forget(&self, object: &ObjectRef) {
+        self.lock().remove(object);
     }
 
-    fn remember(&self, model: &ModelBooster, conditions: Vec<Condition>, answer: ObjectMeta) {
+    fn remember(
+        &self,
+        source: &Source,
+        conditions: Vec<Condition>,
+        details: Option<u64>,
+        answer: ObjectMeta,
+    ) {
         self.metrics.status_written();
         let mut written = self.lock();
-        let written = written.entry(NamespacedName::of(model)).or_default();
-        written.take(conditions, answer);
+        let written = written.entry(ObjectRef::of(source)).or_default();
+        written.take(conditions, details, answer);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<NamespacedName, Written>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef, Written>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Our conditions as they are: those of the last write while the watch has not brought it.
-    fn current(&self, model: &ModelBooster) -> Vec<Condition> {
-        match self.lock().get(&NamespacedName::of(model)) {
-            Some(last) if last.is_ahead_of(model) => last.conditions.clone(),
-            _ => model
-                .status
-                .as_ref()
-                .map(|s| s.conditions.clone())
-                .unwrap_or_default(),
+    fn current(&self, source: &Source) -> Vec<Condition> {
+        match self.lock().get(&ObjectRef::of(source)) {
+            Some(last) if last.is_ahead_of(source) => last.conditions.clone(),
+            _ => source.conditions().to_vec(),
+        }
+    }
+
+    /// What else is told of a ModelExposure, as it is.
+    fn details(&self, source: &Source) -> Option<u64> {
+        let Source::Object(exposure) = source else {
+            return None;
+        };
+        match self.lock().get(&ObjectRef::of(source)) {
+            Some(last) if last.is_ahead_of(source) => last.details,
+            _ => exposure.status.as_ref().map(digest),
         }
     }
 
     /// The version that is looked at: that of the last write while the watch has not brought it.
-    fn version(&self, model: &ModelBooster) -> Option<String> {
+    fn version(&self, source: &Source) -> Option<String> {
         let last = self.lock();
-        let last = last.get(&NamespacedName::of(model));
-        match last.filter(|last| last.is_ahead_of(model)) {
+        let last = last.get(&ObjectRef::of(source));
+        match last.filter(|last| last.is_ahead_of(source)) {
             Some(last) => last.answer.resource_version.as_deref().map(str::to_owned),
-            None => model.metadata.resource_version.clone(),
+            None => source.metadata().resource_version.clone(),
         }
     }
 
-    fn api(&self, model: &ModelBooster) -> Api<ModelBooster> {
-        Api::namespaced(
-            self.client.clone(),
-            model.metadata.namespace.as_deref().unwrap_or_default(),
-        )
+    fn api(&self, source: &Source) -> Api<DynamicObject> {
+        let namespace = source.metadata().namespace.as_deref().unwrap_or_default();
+        let resource = source.kind().api_resource();
+        Api::namespaced_with(self.client.clone(), namespace, &resource)
     }
 
     /// Server-side apply, so that only our entries of the list are touched. It takes them over by force:
     /// where Kthena wrote one back, it is recorded as Kthena's. Only over the version that was looked at: the
-    /// API server ignores the uid in a write of the status, and a Model of the same name that was made
+    /// API server ignores the uid in a write of the status, and an object of the same name that was made
     /// meanwhile would be told what was so of the one before.
-    async fn apply(
-        &self,
-        model: &ModelBooster,
-        conditions: &[Condition],
-    ) -> Result<ObjectMeta, Error> {
+    async fn apply(&self, source: &Source, status: Value) -> Result<ObjectMeta, Error> {
+        let kind = source.kind();
         let body = json!({
-            "apiVersion": "workload.serving.volcano.sh/v1alpha1",
-            "kind": "ModelBooster",
-            "metadata": {"name": name(model), "uid": model.metadata.uid, "resourceVersion": self.version(model)},
-            "status": {"conditions": conditions},
+            "apiVersion": kind.api_version(),
+            "kind": kind.as_str(),
+            "metadata": {
+                "name": name(source),
+                "uid": source.metadata().uid,
+                "resourceVersion": self.version(source),
+            },
+            "status": status,
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        let api = self.api(model);
+        let api = self.api(source);
         let patch = Patch::Apply(&body);
-        let applied = api.patch_status(name(model), &params, &patch);
-        Ok(answer(|| naming("write the conditions of", model), applied)
-            .await?
-            .metadata)
+        let applied = api.patch_status(name(source), &params, &patch);
+        let what = || naming("write the conditions of", source);
+        Ok(answer(what, applied).await?.metadata)
     }
 }
 
-fn condition(verdict: &Verdict, model: &ModelBooster, current: &[Condition]) -> Condition {
-    let type_ = verdict.reason.condition().as_str();
-    let status = verdict.reason.status().as_str();
-    let since = current
+/// `Ready`, for tools that know no other: the first of the others that does not hold, else `Programmed`.
+fn ready(conditions: &[Condition], current: &[Condition]) -> Option<Condition> {
+    let of = |type_: ConditionType| conditions.iter().find(|c| c.type_ == type_.as_str());
+    let both = [ConditionType::Accepted, ConditionType::Programmed];
+    let says = both
+        .into_iter()
+        .filter_map(of)
+        .find(|c| c.status != Status::True.as_str())
+        .or_else(|| of(ConditionType::Programmed))?;
+    let since = since(READY, &says.status, current);
+    Some(Condition {
+        type_: READY.to_owned(),
+        last_transition_time: since,
+        ..says.clone()
+    })
+}
+
+/// Since when a condition has this status.
+fn since(type_: &str, status: &str, current: &[Condition]) -> Time {
+    current
         .iter()
         .find(|old| old.type_ == type_ && old.status == status)
         .map_or_else(
             || Time(jiff::Timestamp::now()),
             |old| old.last_transition_time.clone(),
-        );
+        )
+}
+
+fn condition(verdict: &Verdict, generation: Option<i64>, current: &[Condition]) -> Condition {
+    let type_ = verdict.reason.condition().as_str();
+    let status = verdict.reason.status().as_str();
     Condition {
         type_: type_.to_owned(),
         status: status.to_owned(),
         reason: verdict.reason.as_str().to_owned(),
         // The schema's limit is 32,768 characters; nobody reads that much.
         message: verdict.message.chars().take(4096).collect(),
-        observed_generation: model.metadata.generation,
-        last_transition_time: since,
+        observed_generation: generation,
+        last_transition_time: since(type_, status, current),
     }
 }
 
 /// Whether our field manager wrote the condition of this type.
-fn owns(model: &ModelBooster, type_: &str) -> bool {
+fn owns(source: &Source, type_: &str) -> bool {
     let item = format!("k:{{\"type\":\"{type_}\"}}");
-    model.metadata.managed_fields.iter().flatten().any(|entry| {
+    let mut entries = source.metadata().managed_fields.iter().flatten();
+    entries.any(|entry| {
         entry.manager.as_deref() == Some(FIELD_MANAGER)
             && entry
                 .fields_v1
@@ -336,18 +397,17 @@ fn owns(model: &ModelBooster, type_: &str) -> bool {
     })
 }
 
-fn name(model: &ModelBooster) -> &str {
-    model.metadata.name.as_deref().unwrap_or_default()
+fn name(source: &Source) -> &str {
+    source.metadata().name.as_deref().unwrap_or_default()
 }
 
-fn naming(verb: &str, model: &ModelBooster) -> String {
-    let namespace = model.metadata.namespace.as_deref().unwrap_or_default();
-    format!("{verb} ModelBooster {namespace}/{}", name(model))
+fn naming(verb: &str, source: &Source) -> String {
+    format!("{verb} {}", ObjectRef::of(source))
 }
 
 #[cfg(test)]
 mod tests {
-    use kthena_bridge_api::kthena::ModelBoosterSpec;
+    use kthena_bridge_api::kthena::{ModelBooster, ModelBoosterSpec};
 
     use super::*;
 
@@ -375,6 +435,7 @@ mod tests {
             ..condition("answers")
         };
         model.status.get_or_insert_default().conditions = vec![served];
+        let source = Source::Model(Arc::new(model));
         let report = || Report {
             accepted: Verdict {
                 reason: Reason::Accepted,
@@ -391,7 +452,7 @@ mod tests {
         let after = |milliseconds| {
             let mut report = report();
             let now = begun + Duration::from_millis(milliseconds);
-            publisher.settle(&model, &mut report, now);
+            publisher.settle(&source, &mut report, now);
             (report.programmed.message, report.again_in)
         };
         let left = |ms| Some(Duration::from_millis(ms));
@@ -400,7 +461,7 @@ mod tests {
         assert_eq!(after(500), ("not reported".to_owned(), None));
         let mut taken = report();
         taken.programmed.reason = Reason::Programmed;
-        publisher.settle(&model, &mut taken, begun);
+        publisher.settle(&source, &mut taken, begun);
         assert_eq!(
             after(700),
             ("answers".to_owned(), left(500)),
@@ -411,8 +472,8 @@ mod tests {
     #[test]
     fn every_condition_that_was_written_is_known_again() {
         let mut written = Written::default();
-        written.take(vec![condition("path /a")], ObjectMeta::default());
-        written.take(vec![condition("path /b")], ObjectMeta::default());
+        written.take(vec![condition("path /a")], None, ObjectMeta::default());
+        written.take(vec![condition("path /b")], None, ObjectMeta::default());
         let mut restored = condition("path /a");
         restored.last_transition_time = Time(jiff::Timestamp::MAX);
         assert!(written.told(&restored), "Kthena had it in its copy");
@@ -423,7 +484,7 @@ mod tests {
     fn what_is_remembered_has_a_limit() {
         let mut written = Written::default();
         for n in 0..1_000 {
-            written.take(vec![condition(&n.to_string())], ObjectMeta::default());
+            written.take(vec![condition(&n.to_string())], None, ObjectMeta::default());
         }
         assert!(written.told.len() <= REMEMBERED + 1);
         assert!(written.told(&condition("999")));

@@ -1,63 +1,202 @@
-//! Whether a Model is to be exposed, and the route that it asks for.
+//! Whether something asks for an exposure, and the route that it asks for.
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kthena_bridge_api::condition::Reason;
 use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_api::model_exposure::ModelExposure;
+use kube::core::ObjectMeta;
 
 use crate::config::Config;
-use crate::exposure::{Exposure, InvalidAnnotations};
+use crate::exposure::{Exposure, InvalidSetting, InvalidSettings};
+use crate::holder;
 use crate::observe::{Cluster, Route};
+use crate::owner::{Owner, OwnerKind};
 use crate::plan;
-use crate::topology::{Owner, Topology};
+use crate::target::{Target, TargetKind};
+use crate::topology::{NotAccepted, Topology};
 
 /// The finalizer of an object that is deleted after what it owns.
 /// <https://kubernetes.io/docs/concepts/architecture/garbage-collection/#foreground-deletion>
 const FOREGROUND: &str = "foregroundDeletion";
 
-/// What a Model asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What may ask for an exposure.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A Model, of itself, by its annotations.
+    Model(Arc<ModelBooster>),
+    /// An object that says what of which Model.
+    Object(Arc<ModelExposure>),
+}
+
+impl Source {
+    /// Its kind.
+    pub fn kind(&self) -> OwnerKind {
+        match self {
+            Self::Model(_) => OwnerKind::ModelBooster,
+            Self::Object(_) => OwnerKind::ModelExposure,
+        }
+    }
+
+    /// Its metadata.
+    pub fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::Model(model) => &model.metadata,
+            Self::Object(exposure) => &exposure.metadata,
+        }
+    }
+
+    /// Its conditions, whoever wrote them.
+    pub fn conditions(&self) -> &[Condition] {
+        let conditions = match self {
+            Self::Model(model) => model.status.as_ref().map(|status| &status.conditions),
+            Self::Object(exposure) => exposure.status.as_ref().map(|status| &status.conditions),
+        };
+        conditions.map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// As the owner of what is written for it.
+    pub fn owner(&self) -> Owner {
+        Owner::of(self.kind(), self.metadata())
+    }
+
+    /// Whether it asks for an exposure, understood or not, whatever the operator's configuration.
+    pub fn is_exposed(&self) -> bool {
+        match self {
+            Self::Model(model) => is_exposed(model),
+            Self::Object(_) => true,
+        }
+    }
+}
+
+impl From<ModelBooster> for Source {
+    fn from(model: ModelBooster) -> Self {
+        Self::Model(Arc::new(model))
+    }
+}
+
+impl From<ModelExposure> for Source {
+    fn from(exposure: ModelExposure) -> Self {
+        Self::Object(Arc::new(exposure))
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Ask {
     /// Nothing may be done for now: it is on its way out, or Kthena has not begun with it.
     Wait,
     /// Not, or no longer, to be exposed: nothing of ours may be there.
     Nothing,
+    /// Not to be exposed as it is asked for.
+    Refused(NotAccepted),
     /// What is not understood.
-    Invalid(InvalidAnnotations),
+    Invalid(InvalidSettings),
     /// To be exposed.
-    Exposure(Box<Exposure>),
+    Exposure(Box<Exposure>, Target),
 }
 
 impl Ask {
-    /// Reads what a Model asks for.
-    pub fn of(model: &ModelBooster, config: &Config) -> Self {
-        // The objects go with it, by their owner references, or stay without an owner. Where they go first, the
-        // Model may be there for long, and what its conditions say is no longer so.
-        if model.metadata.deletion_timestamp.is_some() {
-            let mut finalizers = model.metadata.finalizers.iter().flatten();
+    /// Reads what is asked for.
+    pub fn of(source: &Source, config: &Config, cluster: &impl Cluster) -> Self {
+        let metadata = source.metadata();
+        // The objects go with it, by their owner references, or stay without an owner. Where they go first, it may be
+        // there for long, and what its conditions say is no longer so.
+        if metadata.deletion_timestamp.is_some() {
+            let mut finalizers = metadata.finalizers.iter().flatten();
             return if finalizers.any(|f| f == FOREGROUND) {
                 Self::Nothing
             } else {
                 Self::Wait
             };
         }
-        let owner = Owner::of(&model.metadata);
-        let annotations = model.metadata.annotations.clone().unwrap_or_default();
-        let parsed = Exposure::parse(&owner.namespace, &owner.name, &annotations, config);
-        let Some(parsed) = parsed.transpose() else {
-            return Self::Nothing;
+        let (target, parsed) = match source {
+            Source::Model(model) => match annotated(model, config) {
+                Ok(Some(parsed)) => (Target::Booster(Arc::clone(model)), parsed),
+                Ok(None) => return Self::Nothing,
+                Err(ask) => return ask,
+            },
+            Source::Object(exposure) => match target(exposure, cluster) {
+                Ok(target) => {
+                    let owner = source.owner();
+                    let (namespace, name) = (&owner.namespace, &owner.name);
+                    let parsed = Exposure::of_object(namespace, name, &exposure.spec, config);
+                    (target, parsed)
+                }
+                Err(ask) => return ask,
+            },
         };
-        // Kthena writes its first condition only while there is none at all.
-        if model
-            .status
-            .as_ref()
-            .is_none_or(|status| status.conditions.is_empty())
-        {
-            return Self::Wait;
+        if let Err(refused) = holder::check(&source.owner(), &target, cluster) {
+            return Self::Refused(refused);
         }
         match parsed {
-            Ok(exposure) => Self::Exposure(Box::new(exposure)),
+            Ok(exposure) => Self::Exposure(Box::new(exposure), target),
             Err(invalid) => Self::Invalid(invalid),
         }
+    }
+}
+
+type Parsed = Result<Exposure, InvalidSettings>;
+
+/// What a Model's annotations ask for; nothing when it is not to be exposed.
+fn annotated(model: &ModelBooster, config: &Config) -> Result<Option<Parsed>, Ask> {
+    let owner = Owner::of(OwnerKind::ModelBooster, &model.metadata);
+    let annotations = model.metadata.annotations.clone().unwrap_or_default();
+    let parsed = Exposure::parse(&owner.namespace, &owner.name, &annotations, config);
+    let Some(parsed) = parsed.transpose() else {
+        return Ok(None);
+    };
+    // Kthena writes its first condition only while there is none at all.
+    if !has_begun(model) {
+        return Err(Ask::Wait);
+    }
+    Ok(Some(parsed))
+}
+
+/// Whether Kthena has written its first condition, which it does only while there is none at all.
+pub fn has_begun(model: &ModelBooster) -> bool {
+    let conditions = model.status.as_ref().map(|status| &status.conditions);
+    conditions.is_some_and(|conditions| !conditions.is_empty())
+}
+
+/// The target of a ModelExposure.
+fn target(exposure: &ModelExposure, cluster: &impl Cluster) -> Result<Target, Ask> {
+    let reference = &exposure.spec.target_ref;
+    let namespace = exposure.metadata.namespace.as_deref().unwrap_or_default();
+    let Some(kind) = TargetKind::named(&reference.kind) else {
+        return Err(Ask::Invalid(InvalidSettings(vec![InvalidSetting {
+            key: "spec.targetRef.kind".to_owned(),
+            value: reference.kind.clone(),
+            problem: "is neither ModelBooster nor ModelServer".to_owned(),
+        }])));
+    };
+    let refused = |reason, message| Err(Ask::Refused(NotAccepted { reason, message }));
+    if !cluster.serves_target(kind) {
+        let message = format!(
+            "{} is not installed; install Kthena, and it is picked up",
+            kind.as_str()
+        );
+        return refused(Reason::MissingKind, message);
+    }
+    let target = match kind {
+        TargetKind::ModelBooster => cluster
+            .booster(namespace, &reference.name)
+            .map(Target::Booster),
+        TargetKind::ModelServer => cluster
+            .server(namespace, &reference.name)
+            .map(Target::Server),
+    };
+    match target {
+        Some(target) => Ok(target),
+        None => refused(
+            Reason::TargetNotFound,
+            format!(
+                "{} {namespace}/{} does not exist; create it, or remove this ModelExposure",
+                kind.as_str(),
+                reference.name
+            ),
+        ),
     }
 }
 
@@ -70,17 +209,15 @@ pub fn is_exposed(model: &ModelBooster) -> bool {
     )
 }
 
-/// The route that is asked for, as old as its Model while it is not written, and the same route as it is.
+/// The route that is asked for, as old as what asks for it while it is not written, and the same route as it is.
 pub fn route(
-    model: &ModelBooster,
     exposure: &Exposure,
     topology: &Topology,
     config: &Config,
     cluster: &impl Cluster,
 ) -> (Route, Option<Arc<Route>>) {
     let mut wanted = plan::route(exposure, topology, config);
-    let created = &model.metadata.creation_timestamp;
-    wanted.metadata.created = created.as_ref().map(|time| time.0);
+    wanted.metadata.created = topology.owner.created;
     (wanted, topology.owner.route(cluster))
 }
 
@@ -90,6 +227,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::observe::Objects;
 
     #[test]
     fn a_model_that_is_deleted_is_waited_for_unless_its_objects_go_first() {
@@ -100,7 +238,8 @@ mod tests {
                     "deletionTimestamp": "2026-01-01T00:00:00Z"},
                 "spec": {},
             });
-            Ask::of(&serde_json::from_value(model).unwrap(), &Config::default())
+            let source = Source::from(serde_json::from_value::<ModelBooster>(model).unwrap());
+            Ask::of(&source, &Config::default(), &Objects::default())
         };
         assert_eq!(ask(&["example.com/theirs"]), Ask::Wait);
         assert_eq!(ask(&["orphan"]), Ask::Wait);

@@ -19,7 +19,7 @@ use kthena_bridge_core::observe::{Child, EndpointSlice, Objects, Pod, Route};
 use kthena_bridge_core::plan::{self, Plan};
 use kthena_bridge_core::report::{self, Cause, Failure, Outcome, Report};
 use kthena_bridge_core::topology::Topology;
-use kthena_bridge_core::{Ask, Config, ask};
+use kthena_bridge_core::{Ask, Config, Source, Target, ask};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde::de::DeserializeOwned;
@@ -331,17 +331,21 @@ fn decide(
     config: &Config,
 ) -> Option<(Option<Plan>, Report)> {
     let now = "2026-06-01T00:00:00Z".parse().unwrap();
-    let report = |outcome| report::conditions(model, outcome, cluster, now);
-    let exposure = match Ask::of(model, config) {
+    let source = Source::Model(Arc::new(model.clone()));
+    let owner = source.owner();
+    let target = Target::Booster(Arc::new(model.clone()));
+    let report = |outcome| report::conditions(&owner, Some(&target), outcome, cluster, now);
+    let exposure = match Ask::of(&source, config, cluster) {
         Ask::Wait | Ask::Nothing => return None,
         Ask::Invalid(invalid) => return Some((None, report(Outcome::Invalid(&invalid)))),
-        Ask::Exposure(exposure) => exposure,
+        Ask::Refused(refused) => return Some((None, report(Outcome::NotAccepted(&refused)))),
+        Ask::Exposure(exposure, _) => exposure,
     };
-    let topology = match Topology::of(&exposure, model, cluster) {
+    let topology = match Topology::of(&exposure, &owner, &target, cluster) {
         Ok(topology) => topology,
         Err(refused) => return Some((None, report(Outcome::NotAccepted(&refused)))),
     };
-    let (wanted, live) = ask::route(model, &exposure, &topology, config, cluster);
+    let (wanted, live) = ask::route(&exposure, &topology, config, cluster);
     assert!(live.is_none_or(|live| live.name() == wanted.name()));
     let plan = plan::build(&exposure, &topology, config, cluster);
     let failures = [Failure {

@@ -1,10 +1,19 @@
-//! The command line: vLLM's own, of which almost everything is ignored.
+//! The command line: vLLM's own, or SGLang's, of which almost everything is ignored.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
     num::ParseIntError,
 };
 
+/// The flags that count, beside that for the served names.
+const KNOWN: [&str; 6] = [
+    "sim-role",
+    "sim-engine",
+    "host",
+    "port",
+    "model",
+    "model-path",
+];
 /// The model that vLLM serves when it is told none.
 const DEFAULT_MODEL: &str = "Qwen/Qwen3-0.6B";
 
@@ -20,10 +29,21 @@ pub(crate) enum Role {
     Worker,
 }
 
+/// Which engine this one plays: their metrics have other names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Engine {
+    /// vLLM.
+    #[default]
+    Vllm,
+    /// SGLang.
+    SgLang,
+}
+
 /// What counts of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Args {
     pub(crate) role: Role,
+    pub(crate) engine: Engine,
     pub(crate) host: IpAddr,
     pub(crate) port: u16,
     /// The names that a client may send; the first one labels the metrics. Never empty.
@@ -53,6 +73,7 @@ impl Args {
     /// By hand, since vLLM has hundreds of flags, with and without values, and every one must pass.
     pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Self, BadValue> {
         let mut role = Role::default();
+        let mut engine = Engine::default();
         let mut host = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let mut port = None;
         let mut model = None;
@@ -75,7 +96,7 @@ impl Args {
             // vLLM reads --served_model_name as --served-model-name.
             let name = name.replace('_', "-");
             let many = name == "served-model-name";
-            if !many && !["sim-role", "host", "port", "model"].contains(&name.as_str()) {
+            if !many && !KNOWN.contains(&name.as_str()) {
                 continue;
             }
             let mut values: Vec<String> = inline.into_iter().collect();
@@ -98,6 +119,18 @@ impl Args {
                         _ => {
                             return Err(BadValue {
                                 flag: "--sim-role",
+                                value,
+                            });
+                        }
+                    }
+                }
+                "sim-engine" => {
+                    engine = match value.as_str() {
+                        "vllm" => Engine::Vllm,
+                        "sglang" => Engine::SgLang,
+                        _ => {
+                            return Err(BadValue {
+                                flag: "--sim-engine",
                                 value,
                             });
                         }
@@ -126,9 +159,14 @@ impl Args {
         if served_names.is_empty() {
             served_names.push(model.clone());
         }
-        let default_port = if role == Role::Runtime { 8100 } else { 8000 };
+        let default_port = match (role, engine) {
+            (Role::Runtime, _) => 8100,
+            (_, Engine::SgLang) => 30000,
+            _ => 8000,
+        };
         Ok(Self {
             role,
+            engine,
             host,
             port: port.unwrap_or(default_port),
             served_names,
@@ -179,6 +217,13 @@ mod tests {
         assert_eq!(args("--sim-role=runtime --port 8200").port, 8200);
         assert_eq!(args("--sim-role worker").role, Role::Worker);
         assert_eq!(args("").port, 8000);
+    }
+
+    #[test]
+    fn sglang_has_flags_and_a_port_of_its_own() {
+        let read = args("--sim-engine sglang --model-path /weights --enable-metrics");
+        assert_eq!((read.engine, read.port), (Engine::SgLang, 30000));
+        assert_eq!(read.served_names, ["/weights"]);
     }
 
     #[test]

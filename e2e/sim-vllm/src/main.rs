@@ -41,7 +41,12 @@ async fn main() -> Result<(), Error> {
 
     let listener = TcpListener::bind(SocketAddr::new(args.host, args.port)).await?;
     tracing::info!(address = %listener.local_addr()?, names = ?args.served_names, "listening");
-    let state = Arc::new(State::new(own_name(), args.model, args.served_names));
+    let state = Arc::new(State::new(
+        own_name(),
+        args.engine,
+        args.model,
+        args.served_names,
+    ));
     axum::serve(listener, server::router(args.role, state))
         .with_graceful_shutdown(stopped)
         .await?;

@@ -1,9 +1,10 @@
-//! `/metrics` in Prometheus' text format, with the names and labels that vLLM gives them.
+//! `/metrics` in Prometheus' text format, with the names and labels that vLLM or SGLang gives them.
 //!
 //! These are the ones that an endpoint picker reads: <https://docs.vllm.ai/en/latest/usage/metrics.html>
 
 use std::fmt::Write as _;
 
+use crate::args::Engine;
 use crate::state::State;
 
 pub(crate) fn text(state: &State) -> String {
@@ -21,24 +22,40 @@ pub(crate) fn text(state: &State) -> String {
             "# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{{labels}}} {value}"
         );
     };
+    let names = match state.engine {
+        Engine::Vllm => [
+            "vllm:num_requests_running",
+            "vllm:num_requests_waiting",
+            "vllm:kv_cache_usage_perc",
+        ],
+        Engine::SgLang => [
+            "sglang:num_running_reqs",
+            "sglang:num_queue_reqs",
+            "sglang:token_usage",
+        ],
+    };
+    let [running, waiting, usage] = names;
     gauge(
-        "vllm:num_requests_running",
+        running,
         "Number of requests in model execution batches.",
         &labels,
         &state.running(),
     );
     gauge(
-        "vllm:num_requests_waiting",
+        waiting,
         "Number of requests waiting to be processed.",
         &labels,
         &load.waiting.unwrap_or_default(),
     );
     gauge(
-        "vllm:kv_cache_usage_perc",
+        usage,
         "KV-cache usage. 1 means 100 percent usage.",
         &labels,
         &load.kv_cache_usage.unwrap_or_default(),
     );
+    if state.engine == Engine::SgLang {
+        return out;
+    }
     gauge(
         "vllm:cache_config_info",
         "Information of the LLMEngine CacheConfig",

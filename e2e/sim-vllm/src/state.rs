@@ -10,6 +10,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::args::Engine;
+
 /// The body of `POST /sim`: every field that is given replaces what was set before.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +48,7 @@ impl Load {
 pub(crate) struct State {
     /// What tells this server from its peers: the pod's name.
     pub(crate) name: String,
+    pub(crate) engine: Engine,
     pub(crate) model: String,
     pub(crate) served_names: Vec<String>,
     load: Mutex<Load>,
@@ -55,9 +58,15 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(name: String, model: String, served_names: Vec<String>) -> Self {
+    pub(crate) fn new(
+        name: String,
+        engine: Engine,
+        model: String,
+        served_names: Vec<String>,
+    ) -> Self {
         Self {
             name,
+            engine,
             model,
             served_names,
             load: Mutex::default(),

@@ -9,6 +9,8 @@ use crate::error::{Context as _, Error, Result};
 
 /// The module that Kthena starts vLLM's server by.
 const SERVER: &str = "vllm.entrypoints.openai.api_server";
+/// The module that SGLang's server is started by.
+const SGLANG: &str = "sglang.launch_server";
 /// What Kthena starts the Ray workers of a model of several pods by.
 const WORKER: &str = "multi-node-serving.sh worker";
 
@@ -51,18 +53,30 @@ pub(crate) fn known(parts: &Path, built: &Path) -> Vec<ImageMap> {
         },
         sim("*vllm*", engine),
         sim("*vllm*", worker),
+        sim("*sglang*", sglang),
         // For tests of the bed itself: `command: [sh, -c, ...]`.
         ImageMap::as_given("busybox:*", PathBuf::from("/bin/sh")),
     ]
 }
 
-/// The engine: what follows the server's module. Kthena gives it as words, or, to run something first, as
-/// a script for a shell, in which nothing is quoted.
+/// vLLM's server.
 fn engine(command: &[String]) -> Option<Vec<String>> {
-    if let Some(at) = command.iter().position(|word| word == SERVER) {
+    behind(SERVER, command)
+}
+
+/// SGLang's server.
+fn sglang(command: &[String]) -> Option<Vec<String>> {
+    let engine = ["--sim-engine", "sglang"].map(str::to_owned);
+    Some([engine.to_vec(), behind(SGLANG, command)?].concat())
+}
+
+/// What follows a server's module. Kthena gives it as words, or, to run something first, as a script for a shell, in
+/// which nothing is quoted.
+fn behind(module: &str, command: &[String]) -> Option<Vec<String>> {
+    if let Some(at) = command.iter().position(|word| word == module) {
         return Some(command[at + 1..].to_vec());
     }
-    let (_, after) = command.last()?.split_once(SERVER)?;
+    let (_, after) = command.last()?.split_once(module)?;
     Some(after.split_whitespace().map(str::to_owned).collect())
 }
 
@@ -106,6 +120,14 @@ mod tests {
         assert_eq!(engine(&words(&["bash", "-c", &script])), Some(expected));
         assert_eq!(engine(&words(&["sleep", "1"])), None);
         assert_eq!(engine(&[]), None);
+    }
+
+    #[test]
+    fn sglang_is_told_that_it_is() {
+        let command = words(&["python3", "-m", SGLANG, "--model-path", "/m"]);
+        let expected = words(&["--sim-engine", "sglang", "--model-path", "/m"]);
+        assert_eq!(sglang(&command), Some(expected));
+        assert_eq!(sglang(&words(&["sleep", "1"])), None);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub use gateway::Answer;
 pub use helm::{Helm, Release, chart};
 pub use images::built_binaries;
 pub use kthena_router::KTHENA_ROUTER_NAMESPACE;
-pub use model::Model;
+pub use model::{Model, Way};
 pub use namespace::{Namespace, documents};
 pub use operated::Operated;
 pub use operator::{OPERATOR, OPERATOR_NAMESPACE, config, kustomize};

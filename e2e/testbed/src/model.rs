@@ -1,5 +1,7 @@
 //! A Kthena Model of a test.
 
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -7,6 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kthena_bridge_api::DOMAIN;
 use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, MANAGED_BY};
 use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_api::model_exposure::ModelExposure;
+use kthena_bridge_core::{Config, Exposure};
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::{Map, Value, json};
@@ -16,6 +20,29 @@ use crate::{Namespace, TestBed, is_ready};
 
 /// How long a Model may take to be served, from nothing.
 const LIMIT: Duration = Duration::from_secs(40);
+
+/// How Models are exposed: each test of what is served holds for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By their annotations.
+    Annotations,
+    /// By a ModelExposure of the same name that says what the annotations would.
+    Object,
+}
+
+impl Way {
+    /// The one that `KTHENA_BRIDGE_EXPOSED_BY` names; annotations without it.
+    pub fn of_tests() -> Self {
+        match std::env::var("KTHENA_BRIDGE_EXPOSED_BY").as_deref() {
+            Ok("object") => Self::Object,
+            _ => Self::Annotations,
+        }
+    }
+}
+
+/// What ModelExposures say, as annotations, by the namespace and name of their Model.
+type Said = HashMap<(String, String), BTreeMap<String, String>>;
+static SAID: LazyLock<Mutex<Said>> = LazyLock::new(Mutex::default);
 
 /// A Kthena Model of a test.
 pub struct Model<'a> {
@@ -84,14 +111,74 @@ impl Model<'_> {
         found.map_err(|e| e.to_string())
     }
 
-    /// Sets annotations of ours, and takes off those without a value. Keys are without the prefix.
+    /// Sets annotations of ours, and takes off those without a value, or has its ModelExposure say so. Keys are without
+    /// the prefix.
     pub async fn annotate(&self, annotations: &[(&str, Option<&str>)]) -> Result<()> {
+        if Way::of_tests() == Way::Object {
+            return self.say(annotations).await;
+        }
         let annotations: Map<String, Value> = annotations
             .iter()
             .map(|(key, value)| (format!("{DOMAIN}/{key}"), json!(value)))
             .collect();
         self.patch(&json!({"metadata": {"annotations": annotations}}))
             .await
+    }
+
+    /// Has its ModelExposure say what these annotations would, beside what it says.
+    async fn say(&self, annotations: &[(&str, Option<&str>)]) -> Result<()> {
+        let said = {
+            let mut all = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+            let key = (self.namespace.clone(), self.name.clone());
+            let said = all.entry(key).or_default();
+            for (key, value) in annotations {
+                let key = format!("{DOMAIN}/{key}");
+                match value {
+                    Some(value) => said.insert(key, (*value).to_owned()),
+                    None => said.remove(&key),
+                };
+            }
+            said.clone()
+        };
+        let what = || format!("ModelExposure {}/{}", self.namespace, self.name);
+        let config = Config::parse("modelHeader: provided")
+            .map_err(|e| Error::Other(format!("{}: {e}", what())))?;
+        let spec = Exposure::as_object(&self.namespace, &self.name, &said, &config)
+            .map_err(|e| Error::Other(format!("{}: {e}", what())))?;
+        let api = self.exposures()?;
+        let Some(spec) = spec else {
+            return match api.delete(&self.name, &DeleteParams::default()).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                deleted => deleted.context(|| format!("deleting {}", what())).map(drop),
+            };
+        };
+        let body = ModelExposure::new(&self.name, spec);
+        let params = PatchParams::apply("test").force();
+        let applied = api.patch(&self.name, &params, &Patch::Apply(&body)).await;
+        applied.context(|| format!("applying {}", what())).map(drop)
+    }
+
+    /// The client of ModelExposures in its namespace.
+    pub fn exposures(&self) -> Result<Api<ModelExposure>> {
+        Ok(Api::namespaced(self.bed.client()?, &self.namespace))
+    }
+
+    /// The conditions by which it is told how it is exposed: its own, or those of its ModelExposure.
+    async fn conditions(&self) -> Result<Vec<Condition>, String> {
+        if Way::of_tests() == Way::Annotations {
+            return Ok(self.get().await?.status.unwrap_or_default().conditions);
+        }
+        let api = self.exposures().map_err(|e| e.to_string())?;
+        let exposure = api.get_opt(&self.name).await.map_err(|e| e.to_string())?;
+        let status = exposure.and_then(|exposure| exposure.status);
+        let mut conditions = status.unwrap_or_default().conditions;
+        // Kthena's are on the Model only.
+        let of_model = self.get_opt().await?.and_then(|model| model.status);
+        let of_model = of_model.unwrap_or_default().conditions;
+        let known = |c: &Condition| conditions.iter().any(|own| own.type_ == c.type_);
+        let others: Vec<_> = of_model.into_iter().filter(|c| !known(c)).collect();
+        conditions.extend(others);
+        Ok(conditions)
     }
 
     /// Sets the annotations that expose it on a Gateway, and waits for nothing.
@@ -161,7 +248,7 @@ impl Model<'_> {
     async fn wait_for(&self, what: &str, fits: impl Fn(&Condition) -> bool) -> Result<Condition> {
         let what = format!("{what} on ModelBooster {}/{}", self.namespace, self.name);
         let looked = self.bed.wait_for(&what, LIMIT, async || {
-            let conditions = self.get().await?.status.unwrap_or_default().conditions;
+            let conditions = self.conditions().await?;
             let found = conditions.iter().find(|c| fits(c)).cloned();
             found.ok_or_else(|| format!("{conditions:#?}"))
         });

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     Condition, LabelSelector, LabelSelectorRequirement, Time,
@@ -19,12 +20,12 @@ use kthena_bridge_api::gateway::{
     ListenerStatus, ParentReference, ParentStatus, RouteGroupKind, RouteNamespaces,
 };
 use kthena_bridge_api::kthena::{
-    Container, ModelBackend, ModelBooster, ModelBoosterSpec, ModelBoosterStatus, ModelServerSpec,
-    ModelServingSpec, ModelWorker, PodTemplate, PodTemplateSpec, Role, ServingGroup, WorkloadPort,
-    WorkloadSelector,
+    Container, ModelBackend, ModelBooster, ModelBoosterSpec, ModelBoosterStatus, ModelRouteRule,
+    ModelRouteSpec, ModelServerSpec, ModelServingSpec, ModelWorker, PdGroup, PodTemplate,
+    PodTemplateSpec, RateLimit, Role, ServingGroup, TargetModel, WorkloadPort, WorkloadSelector,
 };
 use kthena_bridge_core::observe::Objects;
-use kthena_bridge_core::{Config, Exposure, Topology, plan, provider};
+use kthena_bridge_core::{Config, Exposure, Owner, OwnerKind, Target, Topology, plan, provider};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -188,14 +189,39 @@ fn what_is_read_of_kthena_is_in_its_schemas() {
     );
 
     let server = ModelServerSpec {
-        workload_port: WorkloadPort { port: 8000 },
+        model: Some("m".to_owned()),
+        inference_engine: "SGLang".to_owned(),
+        workload_port: WorkloadPort {
+            port: 8000,
+            protocol: Some("https".to_owned()),
+        },
         workload_selector: WorkloadSelector {
             match_labels: [("a".to_owned(), "b".to_owned())].into(),
+            pd_group: Some(PdGroup {
+                group_key: "g".to_owned(),
+            }),
         },
     };
     let servers = "modelservers.networking.serving.volcano.sh";
     assert_eq!(
         check(servers, "v1alpha1", "spec", &server),
+        Vec::<String>::new()
+    );
+    let route = ModelRouteSpec {
+        model_name: "m".to_owned(),
+        lora_adapters: vec!["l".to_owned()],
+        rules: vec![ModelRouteRule {
+            target_models: vec![TargetModel {
+                model_server_name: "s".to_owned(),
+            }],
+        }],
+        rate_limit: Some(RateLimit {
+            unit: "minute".to_owned(),
+        }),
+    };
+    let routes = "modelroutes.networking.serving.volcano.sh";
+    assert_eq!(
+        check(routes, "v1alpha1", "spec", &route),
         Vec::<String>::new()
     );
 }
@@ -363,7 +389,10 @@ fn what_is_written_for_gke_is_what_the_chart_writes() {
     }))
     .unwrap();
     let cluster = Objects::default();
-    let topology = Topology::offline(&exposure, &model, &cluster, &provider::GKE).unwrap();
+    let owner = Owner::of(OwnerKind::ModelBooster, &model.metadata);
+    let target = Target::Booster(Arc::new(model));
+    let gke = &provider::GKE;
+    let topology = Topology::offline(&exposure, &owner, &target, &cluster, gke).unwrap();
     let plan = plan::build(&exposure, &topology, &config, &cluster);
     for kind in [ChildKind::HealthCheckPolicy, ChildKind::GCPBackendPolicy] {
         let documents: Vec<&str> = template

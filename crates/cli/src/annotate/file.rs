@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kthena_bridge_api::annotation;
 use kthena_bridge_api::kthena::ModelBooster;
-use kthena_bridge_core::exposure::InvalidAnnotations;
+use kthena_bridge_core::exposure::InvalidSettings;
 use kthena_bridge_core::{Config, Exposure};
 use kube::Resource as _;
 use serde::Deserialize as _;
@@ -21,7 +21,7 @@ pub(crate) enum Error {
     #[error("{0}, document {1}: {2}")]
     Document(String, usize, String),
     #[error("{0}, document {1} (ModelBooster {2}): {3}")]
-    Invalid(String, usize, String, InvalidAnnotations),
+    Invalid(String, usize, String, InvalidSettings),
     #[error("there is no ModelBooster {name} in {files}", name = .0.as_deref().unwrap_or("at all"), files = .1.join(", "))]
     NoModel(Option<String>, Vec<String>),
     #[error("writing YAML: {0}")]

@@ -6,15 +6,16 @@ mod settings;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::kthena::ModelBooster;
-use kthena_bridge_core::claims;
-use kthena_bridge_core::exposure::InvalidAnnotations;
+use kthena_bridge_api::model_exposure::ModelExposure;
+use kthena_bridge_core::exposure::InvalidSettings;
 use kthena_bridge_core::observe::Objects;
 use kthena_bridge_core::topology::NotAccepted;
-use kthena_bridge_core::{Config, Exposure, Topology, ask};
+use kthena_bridge_core::{Config, Exposure, Target, Topology, ask, claims, holder};
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -51,6 +52,9 @@ pub(crate) struct Arguments {
     /// Print the Model with its annotations, for Git, and write nothing.
     #[arg(short, long, value_enum, help_heading = "Output")]
     output: Option<Output>,
+    /// Print the ModelExposure that says what the Model's annotations would, and write nothing.
+    #[arg(long, help_heading = "Output", conflicts_with_all = ["filename", "output", "dry_run"])]
+    as_object: bool,
     /// Say what would change, and write nothing.
     #[arg(long, help_heading = "Output", conflicts_with = "filename")]
     dry_run: bool,
@@ -89,7 +93,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     File(#[from] file::Error),
     #[error("ModelBooster {0}: {1}")]
-    Invalid(String, InvalidAnnotations),
+    Invalid(String, InvalidSettings),
     #[error("there is no ModelBooster {0}/{1}; see kubectl get modelboosters -A")]
     NotFound(String, String),
     #[error(
@@ -102,6 +106,8 @@ pub(crate) enum Error {
     NotWatched(String, String),
     #[error("ModelBooster {0} cannot be annotated: {1}")]
     Write(String, String),
+    #[error("ModelBooster {0} is not exposed, so there is no ModelExposure that says the same")]
+    NotExposed(String),
     #[error("ModelBooster {0} changes all the time; try again")]
     Busy(String),
     #[error("writing YAML: {0}")]
@@ -115,7 +121,11 @@ impl Error {
     pub(crate) fn is_bad_input(&self) -> bool {
         matches!(
             self,
-            Self::Config(_) | Self::Cluster(_) | Self::File(_) | Self::Invalid(..)
+            Self::Config(_)
+                | Self::Cluster(_)
+                | Self::File(_)
+                | Self::Invalid(..)
+                | Self::NotExposed(_)
         )
     }
 }
@@ -206,6 +216,12 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<String, Error> {
         let after = arguments.settings.applied_to(&before);
         let parsed = Exposure::parse(&namespace, &name, &after, &config)
             .map_err(|invalid| Error::Invalid(called.clone(), invalid))?;
+        if arguments.as_object {
+            return as_object(&namespace, &name, &after, &config)
+                .map_err(|invalid| Error::Invalid(called.clone(), invalid))?
+                .ok_or_else(|| Error::NotExposed(called.clone()))
+                .and_then(|object| Ok(serde_yaml::to_string(&object)?));
+        }
         if let Some(exposure) = parsed.filter(|_| !arguments.force) {
             check(&model, &exposure, &config, &cluster, &called).await?;
         }
@@ -224,6 +240,21 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<String, Error> {
         }
     }
     Err(Error::Busy(called))
+}
+
+/// The ModelExposure of a Model's name that says what its annotations say.
+fn as_object(
+    namespace: &str,
+    name: &str,
+    annotations: &BTreeMap<String, String>,
+    config: &Config,
+) -> Result<Option<ModelExposure>, InvalidSettings> {
+    let spec = Exposure::as_object(namespace, name, annotations, config)?;
+    Ok(spec.map(|spec| {
+        let mut exposure = ModelExposure::new(name, spec);
+        exposure.metadata.namespace = Some(namespace.to_owned());
+        exposure
+    }))
 }
 
 /// Writes the annotations that differ, over the version that was looked at, and nothing else.
@@ -284,10 +315,12 @@ fn accepted(
     config: &Config,
     objects: &Objects,
 ) -> Result<(), NotAccepted> {
-    let topology = Topology::of(exposure, model, objects)?;
-    let (wanted, live) = ask::route(model, exposure, &topology, config, objects);
+    let topology = Topology::of_model(exposure, model, objects)?;
+    let owner = &topology.owner;
+    holder::check(owner, &Target::Booster(Arc::new(model.clone())), objects)?;
+    let (wanted, live) = ask::route(exposure, &topology, config, objects);
     claims::check(&wanted, live.as_deref(), objects, |_| false)
-        .map_err(|conflict| NotAccepted::from(&*conflict))
+        .map_err(|conflict| conflict.refusal(owner))
 }
 
 /// The cluster's Model with these annotations, without what belongs to the cluster.

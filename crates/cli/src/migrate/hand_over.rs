@@ -194,7 +194,7 @@ impl HandOver {
             c.reason == "RouteConflict" && c.message.starts_with(&holder)
         })
         .await?;
-        self.give_requests(&names.model, annotations).await?;
+        Box::pin(self.give_requests(&names.model, annotations)).await?;
         self.condition("Accepted", |c| c.status == "True").await?;
         if let Some(route) = self.object(ChildKind::HTTPRoute, &names.model).await? {
             self.reported(&route).await?;
@@ -225,7 +225,7 @@ impl HandOver {
         let exposure = Exposure::parse(&self.namespace, &self.name, annotations, &self.config);
         let exposure = exposure.map_err(|e| problem(e.to_string()))?;
         let exposure = exposure.ok_or_else(|| problem("it is not exposed".to_owned()))?;
-        let topology = Topology::of(&exposure, &model, &objects).map_err(Error::Refused)?;
+        let topology = Topology::of_model(&exposure, &model, &objects).map_err(Error::Refused)?;
         let plan = plan::build(&exposure, &topology, &self.config, &objects);
         let wanted = plan.objects.iter().find(|o| o.kind == ChildKind::HTTPRoute);
         let wanted = wanted.ok_or_else(|| problem("the operator would make none".to_owned()))?;

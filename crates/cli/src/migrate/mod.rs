@@ -285,7 +285,7 @@ fn prepare(
     };
     let topology = |annotations: &BTreeMap<String, String>| {
         let exposure = parse(annotations)?;
-        let topology = Topology::of(&exposure, model, objects).map_err(Error::Refused)?;
+        let topology = Topology::of_model(&exposure, model, objects).map_err(Error::Refused)?;
         Ok::<_, Error>((exposure, topology))
     };
     // What the annotations do not say decides what they have to.

@@ -1,4 +1,4 @@
-//! `kthena-bridge status`: the exposed Models, where they answer and how they fare.
+//! `kthena-bridge status`: what is exposed, where it answers and how it fares.
 
 mod row;
 mod wait;
@@ -12,12 +12,11 @@ use jiff::Timestamp;
 use kthena_bridge_api::annotation;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::condition::ConditionType;
-use kthena_bridge_api::kthena::ModelBooster;
-use kthena_bridge_core::ask::is_exposed;
+use kthena_bridge_core::Source;
 
 use crate::cluster::{self, Access, Cluster, duration};
 use crate::config;
-use crate::observe::{self, Looked, PodIndex, Seen, observe};
+use crate::observe::{self, Looked, Named, PodIndex, Seen, observe};
 use crate::output::{self, Document};
 use row::{Operator, Row, Rows};
 
@@ -29,7 +28,7 @@ Output:
   InferencePool selects: those that are ready and may serve its port, of all. A condition that is not True is
   shown with its reason.
 
-  -o json and -o yaml print {models: [...]}, of each Model: namespace, name, created, gateways
+  -o json and -o yaml print {models: [...]}, of each: kind, namespace, name, target, created, gateways
   ([namespace/name[:listener]]), addresses ([{url, address, port, headers}]), endpoints ({ready,
   total}), modelNames, endpointPicker ({service, managed, ready}), conditions ([{type, status, reason, message,
   observedGeneration, lastTransitionTime}]). What is not known is left out. Fields may be added, and none is
@@ -40,7 +39,7 @@ Exit codes:
   1  a Model that is named does not exist or is not exposed; with --wait, the time is over
   2  the arguments or the cluster's access are wrong, or the cluster does not answer")]
 pub(crate) struct Arguments {
-    /// Models; else all that are exposed.
+    /// Models or, as modelexposure/NAME, ModelExposures; else all that are exposed.
     #[arg(value_name = "MODEL")]
     models: Vec<String>,
     /// The namespace; else that of the kubeconfig's context.
@@ -100,25 +99,23 @@ struct Selection {
 
 impl Selection {
     /// Those that are exposed, and what is wrong with those that are named.
-    fn select<'a>(
-        &self,
-        models: impl Iterator<Item = &'a ModelBooster> + Clone,
-    ) -> (Vec<&'a ModelBooster>, Vec<String>) {
+    fn select(&self, sources: impl Iterator<Item = Source> + Clone) -> (Vec<Source>, Vec<String>) {
         if self.names.is_empty() {
-            return (models.filter(|m| is_exposed(m)).collect(), Vec::new());
+            return (sources.filter(Source::is_exposed).collect(), Vec::new());
         }
         let namespace = self.namespace.as_deref().unwrap_or_default();
         let (mut found, mut wrong) = (Vec::new(), Vec::new());
         for name in &self.names {
-            let is = |m: &&ModelBooster| m.metadata.name.as_ref() == Some(name);
-            match models.clone().find(is) {
-                Some(model) if is_exposed(model) => found.push(model),
-                Some(_) => wrong.push(format!(
-                    "ModelBooster {namespace}/{name} is not exposed; annotate it with {}=true",
+            match Named::of(name).find(namespace, sources.clone()) {
+                Some(source) if source.is_exposed() => found.push(source),
+                Some(source) => wrong.push(format!(
+                    "{} is not exposed; annotate it with {}=true, or see kubectl get modelexposures",
+                    source.owner(),
                     annotation::EXPOSE
                 )),
                 None => wrong.push(format!(
-                    "ModelBooster {namespace}/{name} does not exist; see kubectl get modelboosters --namespace {namespace}"
+                    "{} does not exist; see kubectl get modelboosters,modelexposures --namespace {namespace}",
+                    Named::of(name).called(namespace)
                 )),
             }
         }
@@ -147,7 +144,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         None => Vec::new(),
     };
     let (seen, operator) = Box::pin(look(arguments, &cluster, &selection)).await?;
-    let (models, not_there) = selection.select(seen.models.iter());
+    let (models, not_there) = selection.select(seen.sources());
     if arguments.wait.is_none() {
         wrong = not_there;
     }

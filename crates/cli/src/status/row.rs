@@ -1,4 +1,4 @@
-//! One Model of `status`: the structure of `-o json`, and a row of the table.
+//! One of `status`: the structure of `-o json`, and a row of the table.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::condition::ConditionType;
-use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::exposure::GatewayRef;
 use kthena_bridge_core::observe::{Child, Cluster as _, Detail, Objects, Pod};
-use kthena_bridge_core::topology::Owner;
-use kthena_bridge_core::{Ask, Config, Exposure, Topology, plan, reachable};
+use kthena_bridge_core::{
+    Ask, Config, Exposure, Owner, OwnerKind, Source, Topology, plan, reachable,
+};
 use serde::Serialize;
 
 use crate::observe::{PodIndex, Seen};
@@ -23,12 +23,16 @@ pub(super) struct Rows {
     pub(super) models: Vec<Row>,
 }
 
-/// A Model.
+/// What is exposed.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Row {
+    kind: &'static str,
     namespace: String,
     name: String,
+    /// What a ModelExposure exposes, as `Kind/name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     created: Option<Timestamp>,
     /// `namespace/name[:listener]`: those of its route, else those that its annotation names.
@@ -84,15 +88,16 @@ pub(super) struct Operator {
 
 impl Operator {
     /// The names that clients may send.
-    fn model_names(&self, model: &ModelBooster) -> Vec<String> {
-        let namespace = model.metadata.namespace.as_deref().unwrap_or_default();
-        let Ask::Exposure(exposure) = Ask::of(model, &self.config) else {
+    fn model_names(&self, source: &Source) -> Vec<String> {
+        let owner = source.owner();
+        let asked = Ask::of(source, &self.config, &self.objects);
+        let Ask::Exposure(exposure, target) = asked else {
             return Vec::new();
         };
-        if !self.config.watches(namespace) {
+        if !self.config.watches(&owner.namespace) {
             return Vec::new();
         }
-        match Topology::of(&exposure, model, &self.objects) {
+        match Topology::of(&exposure, &owner, &target, &self.objects) {
             Ok(topology) => plan::model_names(&exposure, &topology),
             Err(_) => exposure.model_names.unwrap_or_default(),
         }
@@ -100,16 +105,16 @@ impl Operator {
 }
 
 impl Row {
-    /// Of a Model; what is decided is left out where it is not known what the operator sees.
+    /// Of what is exposed; what is decided is left out where it is not known what the operator sees.
     pub(super) fn of(
-        model: &ModelBooster,
+        source: &Source,
         seen: &Seen,
         pods: &PodIndex<'_>,
         operator: Option<&Operator>,
     ) -> Self {
         let objects = &seen.objects;
-        let owner = Owner::of(&model.metadata);
-        let model_names = operator.map_or_else(Vec::new, |operator| operator.model_names(model));
+        let owner = source.owner();
+        let model_names = operator.map_or_else(Vec::new, |operator| operator.model_names(source));
         let route = owner
             .child(ChildKind::HTTPRoute, objects)
             .and_then(|child| objects.route(child.namespace(), child.name()));
@@ -134,17 +139,24 @@ impl Row {
                     })
                     .collect(),
             ),
-            None => (asked_gateways(model), Vec::new()),
+            None => (asked_gateways(source), Vec::new()),
         };
-        let conditions = model.status.iter().flat_map(|s| &s.conditions);
+        let conditions = source.conditions();
         let ours = |type_: ConditionType| {
-            conditions
-                .clone()
-                .find(move |c| c.type_ == type_.as_str())
-                .cloned()
+            let mut conditions = conditions.iter();
+            conditions.find(|c| c.type_ == type_.as_str()).cloned()
+        };
+        let target = match source {
+            Source::Model(_) => None,
+            Source::Object(exposure) => {
+                let target = &exposure.spec.target_ref;
+                Some(format!("{}/{}", target.kind, target.name))
+            }
         };
         Self {
-            created: model.metadata.creation_timestamp.as_ref().map(|t| t.0),
+            kind: owner.kind.as_str(),
+            target,
+            created: owner.created,
             gateways,
             addresses,
             endpoints: endpoints(&owner, objects, pods),
@@ -179,7 +191,14 @@ impl Row {
         };
         let gateways: Vec<String> = self.gateways.iter().map(gateway).collect();
         let urls: Vec<&str> = self.addresses.iter().map(|a| a.url.as_str()).collect();
-        cells.push(Cell::new(&self.name));
+        // A Model by its name, as it always was.
+        cells.push(Cell::new(
+            if self.kind == OwnerKind::ModelBooster.as_str() {
+                self.name.clone()
+            } else {
+                format!("{}/{}", self.kind.to_lowercase(), self.name)
+            },
+        ));
         cells.push(Cell::new(gateways.join(",")));
         cells.push(Cell::new(urls.join(",")));
         cells.push(match &self.endpoints {
@@ -242,13 +261,20 @@ impl Rows {
     }
 }
 
-/// The Gateways that the annotation names.
-fn asked_gateways(model: &ModelBooster) -> Vec<String> {
-    let owner = Owner::of(&model.metadata);
-    let annotations = model.metadata.annotations.clone().unwrap_or_default();
-    let config = Config::default();
-    let parsed = Exposure::parse(&owner.namespace, &owner.name, &annotations, &config);
-    let exposure = parsed.ok().flatten();
+/// The Gateways that are named.
+fn asked_gateways(source: &Source) -> Vec<String> {
+    let owner = source.owner();
+    let (namespace, name, config) = (&owner.namespace, &owner.name, Config::default());
+    let exposure = match source {
+        Source::Model(model) => {
+            let annotations = model.metadata.annotations.clone().unwrap_or_default();
+            let parsed = Exposure::parse(namespace, name, &annotations, &config);
+            parsed.ok().flatten()
+        }
+        Source::Object(exposure) => {
+            Exposure::of_object(namespace, name, &exposure.spec, &config).ok()
+        }
+    };
     let gateways = exposure.iter().flat_map(|e| &e.gateways);
     gateways.map(ToString::to_string).collect()
 }
@@ -305,10 +331,11 @@ mod tests {
     }
 
     fn shown(model: &ModelBooster, seen: &Seen, wide: bool) -> String {
+        let source = Source::from(model.clone());
         let operator = wide.then(|| operator(Config::default(), seen));
         let pods = PodIndex::new(&seen.objects);
         let rows = Rows {
-            models: vec![Row::of(model, seen, &pods, operator.as_ref())],
+            models: vec![Row::of(&source, seen, &pods, operator.as_ref())],
         };
         let later = "2026-01-01T00:05:00Z".parse().unwrap();
         let table = rows.table(true, wide, later);
@@ -318,8 +345,8 @@ mod tests {
     #[test]
     fn a_row_tells_where_a_model_answers_and_what_stands_in_the_way() {
         let seen = fixture::seen();
-        insta::assert_snapshot!(shown(&seen.models[0], &seen, false));
-        insta::assert_snapshot!(shown(&seen.models[0], &seen, true));
+        insta::assert_snapshot!(shown(&seen.objects.boosters[0], &seen, false));
+        insta::assert_snapshot!(shown(&seen.objects.boosters[0], &seen, true));
     }
 
     #[test]
@@ -338,7 +365,8 @@ mod tests {
         gateway.spec.listeners[0].hostname = Some("m.example.com".to_owned());
         let pods = PodIndex::new(&seen.objects);
         let operator = operator(Config::default(), &seen);
-        let row = Row::of(&seen.models[0], &seen, &pods, Some(&operator));
+        let source = Source::Model(std::sync::Arc::clone(&seen.objects.boosters[0]));
+        let row = Row::of(&source, &seen, &pods, Some(&operator));
         insta::assert_json_snapshot!(row);
     }
 
@@ -347,7 +375,9 @@ mod tests {
         let seen = fixture::seen();
         let names = |config: &str| {
             let operator = operator(Config::parse(config).unwrap(), &seen);
-            operator.model_names(&seen.models[0])
+            operator.model_names(&Source::Model(std::sync::Arc::clone(
+                &seen.objects.boosters[0],
+            )))
         };
         assert_eq!(names(""), ["demo", "served"]);
         assert_eq!(names("namespaces: [b]"), Vec::<String>::new());

@@ -1,18 +1,22 @@
-//! `kthena-bridge status --wait`: a watch, until the Models have a condition.
+//! `kthena-bridge status --wait`: watches, until all that is exposed has a condition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::stream::{self, Stream, StreamExt as _};
 use kthena_bridge_api::condition::ConditionType;
 use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_api::model_exposure::ModelExposure;
+use kthena_bridge_core::{OwnerKind, Source};
+use kube::core::NamespaceResourceScope;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
 
 use super::Selection;
-use crate::observe::{self, within};
+use crate::observe::{self, Named, within};
 
 /// Seconds after which the API server ends a watch: before its silence is taken for a failure.
 const WATCH: u32 = 15;
@@ -54,46 +58,97 @@ async fn watch(
     condition: ConditionType,
     last: &mut Vec<String>,
 ) -> Result<Vec<String>, observe::Error> {
-    let api: Api<ModelBooster> = match &selection.namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
     let config = watcher::Config::default().timeout(WATCH);
     let config = match selection.names.as_slice() {
-        [one] => config.fields(&format!("metadata.name={one}")),
+        [one] => config.fields(&format!("metadata.name={}", Named::of(one).name())),
         _ => config,
     };
-    let mut events = pin!(watcher(api, config).default_backoff());
-    let mut models = BTreeMap::new();
-    let mut listed = false;
-    while let Some(event) = events.next().await {
-        let key = |m: &ModelBooster| (m.metadata.namespace.clone(), m.metadata.name.clone());
+    let models = events::<ModelBooster>(client, selection, &config);
+    let exposures = events::<ModelExposure>(client, selection, &config);
+    let mut events = pin!(stream::select(models, exposures));
+    let mut sources: BTreeMap<Key, Source> = BTreeMap::new();
+    let mut listed = BTreeSet::new();
+    while let Some((kind, event)) = events.next().await {
         match event {
             Ok(Event::Init) => {
-                models.clear();
-                listed = false;
+                sources.retain(|(other, ..), _| *other != kind);
+                listed.remove(&kind);
             }
-            Ok(Event::InitApply(model) | Event::Apply(model)) => {
-                models.insert(key(&model), model);
+            Ok(Event::InitApply(source) | Event::Apply(source)) => {
+                sources.insert(key(&source), source);
             }
-            Ok(Event::Delete(model)) => drop(models.remove(&key(&model))),
-            Ok(Event::InitDone) => listed = true,
+            Ok(Event::Delete(source)) => drop(sources.remove(&key(&source))),
+            Ok(Event::InitDone) => drop(listed.insert(kind)),
             Err(watcher::Error::InitialListFailed(error)) => {
-                refused(&error, selection)?;
+                // Annotations do without ModelExposures.
+                if kind == OwnerKind::ModelExposure && is_missing(&error) {
+                    listed.insert(kind);
+                } else {
+                    refused(&error, selection)?;
+                }
             }
             // The watcher begins anew by itself.
             Err(_) => {}
         }
-        if !listed {
+        if listed.len() < OwnerKind::ALL.len() {
             continue;
         }
-        match standing(selection, models.values(), condition) {
+        match standing(selection, sources.values().cloned(), condition) {
             Standing::Met => return Ok(Vec::new()),
             Standing::Wrong(wrong) => return Ok(wrong),
             Standing::Unmet(unmet) => *last = unmet,
         }
     }
     Ok(last.clone())
+}
+
+/// Kind, namespace and name.
+type Key = (OwnerKind, String, String);
+
+fn key(source: &Source) -> Key {
+    let owner = source.owner();
+    (owner.kind, owner.namespace, owner.name)
+}
+
+/// What a watch of a kind says.
+fn events<K>(
+    client: &Client,
+    selection: &Selection,
+    config: &watcher::Config,
+) -> impl Stream<Item = (OwnerKind, watcher::Result<Event<Source>>)>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned
+        + Send
+        + 'static,
+    Source: From<K>,
+{
+    let api: Api<K> = match &selection.namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let kind = OwnerKind::named(&K::kind(&())).unwrap_or_default();
+    let events = watcher(api, config.clone()).default_backoff();
+    events.map(move |event| (kind, event.map(of_source)))
+}
+
+fn of_source<K>(event: Event<K>) -> Event<Source>
+where
+    Source: From<K>,
+{
+    match event {
+        Event::Apply(object) => Event::Apply(object.into()),
+        Event::Delete(object) => Event::Delete(object.into()),
+        Event::Init => Event::Init,
+        Event::InitApply(object) => Event::InitApply(object.into()),
+        Event::InitDone => Event::InitDone,
+    }
+}
+
+fn is_missing(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 403 | 404))
 }
 
 /// An error where asking again does not help.
@@ -111,16 +166,16 @@ fn refused(error: &kube::Error, selection: &Selection) -> Result<(), observe::Er
     }
 }
 
-fn standing<'a>(
+fn standing(
     selection: &Selection,
-    models: impl Iterator<Item = &'a ModelBooster> + Clone,
+    sources: impl Iterator<Item = Source> + Clone,
     type_: ConditionType,
 ) -> Standing {
-    let (exposed, wrong) = selection.select(models);
+    let (exposed, wrong) = selection.select(sources);
     if !wrong.is_empty() {
         return Standing::Wrong(wrong);
     }
-    let unmet: Vec<String> = exposed.iter().filter_map(|m| lacks(m, type_)).collect();
+    let unmet: Vec<String> = exposed.iter().filter_map(|s| lacks(s, type_)).collect();
     if unmet.is_empty() {
         Standing::Met
     } else {
@@ -129,21 +184,19 @@ fn standing<'a>(
 }
 
 /// What stands in the way of a condition.
-fn lacks(model: &ModelBooster, type_: ConditionType) -> Option<String> {
-    let of = |m: &Option<String>| m.clone().unwrap_or_default();
-    let (namespace, name) = (of(&model.metadata.namespace), of(&model.metadata.name));
-    let found = model.status.iter().flat_map(|s| &s.conditions);
-    let found = found.into_iter().find(|c| c.type_ == type_.as_str());
+fn lacks(source: &Source, type_: ConditionType) -> Option<String> {
+    let mut conditions = source.conditions().iter();
+    let found = conditions.find(|c| c.type_ == type_.as_str());
     let why = match found {
         None => format!("has no condition {type_} yet; see whether the operator runs"),
         // What it says is of the Model before its last change.
-        Some(c) if c.observed_generation < model.metadata.generation => {
+        Some(c) if c.observed_generation < source.metadata().generation => {
             format!("{type_} speaks of an older generation; see whether the operator runs")
         }
         Some(c) if c.status == "True" => return None,
         Some(c) => format!("{type_}={} ({}): {}", c.status, c.reason, c.message),
     };
-    Some(format!("ModelBooster {namespace}/{name}: {why}"))
+    Some(format!("{}: {why}", source.owner()))
 }
 
 #[cfg(test)]
@@ -169,7 +222,8 @@ mod tests {
             namespace: Some("a".to_owned()),
             names: names.iter().map(|&n| n.to_owned()).collect(),
         };
-        standing(&selection, models.iter(), ConditionType::Programmed)
+        let sources = models.iter().cloned().map(Source::from);
+        standing(&selection, sources, ConditionType::Programmed)
     }
 
     #[test]

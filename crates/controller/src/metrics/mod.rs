@@ -253,7 +253,7 @@ mod tests {
     use tower::{Layer as _, ServiceExt as _, service_fn};
 
     use super::*;
-    use crate::namespaced_name::NamespacedName;
+    use crate::object_ref::ObjectRef;
 
     const OPERATIONS: &str = include_str!("../../../../docs/operations.md");
 
@@ -281,7 +281,7 @@ mod tests {
     /// The names with their types, as they are served once everything has happened.
     fn served() -> Vec<(String, String)> {
         let metrics = Metrics::default();
-        let (model, now) = (NamespacedName::new("default", "demo"), Instant::now());
+        let (model, now) = (ObjectRef::model("default", "demo"), Instant::now());
         metrics.models.say(&model, vec![Reason::Accepted], now);
         let answers = async |_: Request<()>| Ok::<_, Infallible>(Response::new(()));
         let service = metrics.requests_to("here").layer(service_fn(answers));

@@ -9,14 +9,14 @@ use std::time::Instant;
 
 use kthena_bridge_api::annotation;
 use kthena_bridge_api::condition::{ConditionType, Reason};
-use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_core::Source;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::namespaced_name::NamespacedName;
+use crate::object_ref::ObjectRef;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
@@ -40,7 +40,7 @@ impl From<Reason> for ReasonLabels {
 pub(crate) struct Models {
     by_reason: Family<ReasonLabels, Gauge>,
     to_programmed: Histogram,
-    state: Mutex<HashMap<NamespacedName, State>>,
+    state: Mutex<HashMap<ObjectRef, State>>,
 }
 
 #[derive(Debug, Default)]
@@ -75,20 +75,20 @@ impl Models {
     }
 
     /// A Model is exposed, or asked for. `seen` is when its last change was noticed.
-    pub(crate) fn asks(&self, model: &ModelBooster, seen: Instant) {
-        let asked = Some(fingerprint(model));
+    pub(crate) fn asks(&self, source: &Source, seen: Instant) {
+        let asked = Some(fingerprint(source));
         let mut state = self.lock();
-        let state = state.entry(NamespacedName::of(model)).or_default();
+        let state = state.entry(ObjectRef::of(source)).or_default();
         if state.asked != asked {
             // An operator before this one has seen it, and nobody knows when.
-            let known = state.asked.is_none() && has_condition(model);
+            let known = state.asked.is_none() && has_condition(source);
             state.since = (!known).then_some(seen);
             state.asked = asked;
         }
     }
 
     /// This is what a Model's conditions say now.
-    pub(crate) fn say(&self, model: &NamespacedName, reasons: Vec<Reason>, now: Instant) {
+    pub(crate) fn say(&self, model: &ObjectRef, reasons: Vec<Reason>, now: Instant) {
         let mut state = self.lock();
         let state = state.entry(model.clone()).or_default();
         let programmed = reasons.contains(&Reason::Programmed);
@@ -101,7 +101,7 @@ impl Models {
     }
 
     /// A Model is no longer exposed, or is gone.
-    pub(crate) fn forget(&self, model: &NamespacedName) {
+    pub(crate) fn forget(&self, model: &ObjectRef) {
         let mut state = self.lock();
         if let Some(state) = state.remove(model) {
             self.count(&state.reasons, -1);
@@ -115,33 +115,38 @@ impl Models {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<NamespacedName, State>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef, State>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Stands for what a Model's annotations ask for.
-fn fingerprint(model: &ModelBooster) -> u64 {
+/// Stands for what is asked for.
+fn fingerprint(source: &Source) -> u64 {
     let mut hasher = DefaultHasher::new();
-    model.metadata.uid.hash(&mut hasher);
-    for (key, value) in model.metadata.annotations.iter().flatten() {
-        if annotation::ALL.iter().any(|a| a.key == key) {
-            (key, value).hash(&mut hasher);
+    let metadata = source.metadata();
+    metadata.uid.hash(&mut hasher);
+    match source {
+        Source::Model(_) => {
+            for (key, value) in metadata.annotations.iter().flatten() {
+                if annotation::ALL.iter().any(|a| a.key == key) {
+                    (key, value).hash(&mut hasher);
+                }
+            }
         }
+        Source::Object(_) => metadata.generation.hash(&mut hasher),
     }
     hasher.finish()
 }
 
-fn has_condition(model: &ModelBooster) -> bool {
+fn has_condition(source: &Source) -> bool {
     let accepted = ConditionType::Accepted.as_str();
-    let conditions = model.status.iter().flat_map(|status| &status.conditions);
-    conditions
-        .into_iter()
-        .any(|condition| condition.type_ == accepted)
+    let mut conditions = source.conditions().iter();
+    conditions.any(|condition| condition.type_ == accepted)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use serde_json::json;
@@ -151,7 +156,7 @@ mod tests {
 
     const TIMED: &str = "kthena_bridge_annotate_to_programmed_seconds";
 
-    fn model(path: &str, conditions: &[&str]) -> ModelBooster {
+    fn model(path: &str, conditions: &[&str]) -> Source {
         let conditions: Vec<_> = conditions
             .iter()
             .map(|type_| {
@@ -161,7 +166,7 @@ mod tests {
                 })
             })
             .collect();
-        serde_json::from_value(json!({
+        let model = serde_json::from_value(json!({
             "apiVersion": "workload.serving.volcano.sh/v1alpha1",
             "kind": "ModelBooster",
             "metadata": {
@@ -172,14 +177,14 @@ mod tests {
             },
             "spec": {},
             "status": {"conditions": conditions},
-        }))
-        .unwrap()
+        }));
+        Source::Model(Arc::new(model.unwrap()))
     }
 
-    fn models() -> (Models, Registry, NamespacedName) {
+    fn models() -> (Models, Registry, ObjectRef) {
         let mut registry = Registry::default();
         let models = Models::register(&mut registry);
-        (models, registry, NamespacedName::new("default", "demo"))
+        (models, registry, ObjectRef::model("default", "demo"))
     }
 
     /// The reasons that any condition has.
@@ -201,7 +206,7 @@ mod tests {
     #[test]
     fn each_model_counts_for_what_its_conditions_say_last() {
         let (models, registry, demo) = models();
-        let other = NamespacedName::new("default", "other");
+        let other = ObjectRef::model("default", "other");
         let now = Instant::now();
         models.say(&demo, vec![Reason::Accepted, Reason::Pending], now);
         models.say(&other, vec![Reason::Accepted, Reason::Pending], now);

@@ -8,14 +8,19 @@ use std::sync::Arc;
 
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
-use kthena_bridge_api::kthena::{LABEL_SERVING, ModelBooster, ModelServer, ModelServing};
-use kthena_bridge_core::Config;
+use kthena_bridge_api::kthena::{
+    LABEL_SERVING, ModelBooster, ModelRoute, ModelServer, ModelServing,
+};
+use kthena_bridge_api::model_exposure::ModelExposure;
 use kthena_bridge_core::observe::{
     Child, Cluster, EndpointSlice, Metadata, Pod, Route, RouteKey, reduced,
 };
 use kthena_bridge_core::provider::Provider;
+use kthena_bridge_core::{Config, OwnerKind, Source, TargetKind};
 use kube::core::ObjectMeta;
 use serde::{Deserialize, Serialize};
+
+use crate::object_ref::ObjectRef;
 
 pub(crate) use cache::{Cache, Cached, Change, Identity, Scope};
 
@@ -58,6 +63,10 @@ pub(crate) struct Caches {
     configured: HashMap<(String, String), &'static Provider>,
     /// The Models.
     pub(crate) models: Cache<ModelBooster>,
+    /// ModelExposures.
+    pub(crate) exposures: Cache<ModelExposure>,
+    /// ModelRoutes that somebody wrote.
+    pub(crate) model_routes: Cache<ModelRoute>,
     /// ModelServings.
     pub servings: Cache<ModelServing>,
     /// ModelServers.
@@ -93,6 +102,8 @@ impl Caches {
         Self {
             configured: config.providers(),
             models: Cache::of(&scopes),
+            exposures: Cache::of(&scopes),
+            model_routes: Cache::of(&scopes),
             servings: Cache::of(&scopes),
             servers: Cache::of(&scopes),
             pods: Cache::of(&scopes),
@@ -105,6 +116,26 @@ impl Caches {
             children: ChildKind::ALL.map(|kind| (kind, Cache::of(&scopes))).into(),
             crds: Cache::of(&everywhere),
             scopes,
+        }
+    }
+
+    /// All that may ask for an exposure.
+    pub(crate) fn sources(&self) -> Vec<ObjectRef> {
+        let of = |kind| move |name| ObjectRef::new(kind, name);
+        let models = self.models.names().into_iter();
+        let exposures = self.exposures.names().into_iter();
+        models
+            .map(of(OwnerKind::ModelBooster))
+            .chain(exposures.map(of(OwnerKind::ModelExposure)))
+            .collect()
+    }
+
+    /// What may ask for an exposure, by its name.
+    pub(crate) fn source(&self, object: &ObjectRef) -> Option<Source> {
+        let name = object.full_name();
+        match object.kind() {
+            OwnerKind::ModelBooster => self.models.named(name).map(Source::Model),
+            OwnerKind::ModelExposure => self.exposures.named(name).map(Source::Object),
         }
     }
 
@@ -125,6 +156,27 @@ impl Caches {
 }
 
 impl Cluster for Caches {
+    fn booster(&self, namespace: &str, name: &str) -> Option<Arc<ModelBooster>> {
+        self.models.get(namespace, name)
+    }
+    fn exposures_of(
+        &self,
+        kind: TargetKind,
+        namespace: &str,
+        name: &str,
+    ) -> Vec<Arc<ModelExposure>> {
+        self.exposures
+            .indexed(&target_key(kind.as_str(), namespace, name))
+    }
+    fn serves_target(&self, kind: TargetKind) -> bool {
+        match kind {
+            TargetKind::ModelBooster => self.models.is_synced(),
+            TargetKind::ModelServer => self.servers.is_synced(),
+        }
+    }
+    fn model_routes(&self, namespace: &str, server: &str) -> Vec<Arc<ModelRoute>> {
+        self.model_routes.indexed(&server_key(namespace, server))
+    }
     fn serving(&self, namespace: &str, name: &str) -> Option<Arc<ModelServing>> {
         self.servings.get(namespace, name)
     }
@@ -195,6 +247,16 @@ fn serving_key(namespace: &str, serving: &str) -> String {
     format!("{namespace}/{serving}")
 }
 
+/// Index key of the ModelExposures of a target.
+fn target_key(kind: &str, namespace: &str, name: &str) -> String {
+    format!("{kind}/{namespace}/{name}")
+}
+
+/// Index key of the ModelRoutes to a ModelServer.
+fn server_key(namespace: &str, server: &str) -> String {
+    format!("{namespace}/{server}")
+}
+
 /// Index key of the EndpointSlices of a Service.
 fn service_key(namespace: &str, service: &str) -> String {
     format!("{namespace}/{service}")
@@ -258,21 +320,39 @@ cached!(Pod, kept, o => {
     by_serving.into_iter().chain([namespace]).collect()
 });
 
-impl Cached for ModelBooster {
-    fn identity(&self) -> Identity<'_> {
-        (&self.metadata).into()
-    }
-    fn owners(&self) -> impl Iterator<Item = (&str, &str)> {
-        referred(&self.metadata)
-    }
-    fn index(&self) -> Vec<String> {
-        Vec::new()
-    }
-    /// A write of ours is waited for by its version.
-    fn differs(&self, other: &Self) -> bool {
-        self.metadata.resource_version != other.metadata.resource_version
-    }
+cached!(ModelRoute, referred, o => {
+    let namespace = o.metadata.namespace.as_deref().unwrap_or_default();
+    let targets = o.spec.rules.iter().flat_map(|rule| &rule.target_models);
+    targets.map(|target| server_key(namespace, &target.model_server_name)).collect()
+});
+
+/// Of these, a write of ours is waited for by its version.
+macro_rules! cached_by_version {
+    ($kind:ty, $object:ident => $index:expr) => {
+        impl Cached for $kind {
+            fn identity(&self) -> Identity<'_> {
+                (&self.metadata).into()
+            }
+            fn owners(&self) -> impl Iterator<Item = (&str, &str)> {
+                referred(&self.metadata)
+            }
+            fn index(&self) -> Vec<String> {
+                let $object = self;
+                $index
+            }
+            fn differs(&self, other: &Self) -> bool {
+                self.metadata.resource_version != other.metadata.resource_version
+            }
+        }
+    };
 }
+
+cached_by_version!(ModelBooster, _o => Vec::new());
+cached_by_version!(ModelExposure, o => {
+    let namespace = o.metadata.namespace.as_deref().unwrap_or_default();
+    let target = &o.spec.target_ref;
+    vec![target_key(&target.kind, namespace, &target.name)]
+});
 
 #[cfg(test)]
 mod tests {
@@ -321,6 +401,14 @@ mod tests {
             "status": {"conditions": [condition], "parents": parents, "readyReplicas": 1},
         });
         assert!(is_compressed::<ModelBooster>(typed(&object)));
+        let mut exposure = object.clone();
+        exposure["spec"] = json!({"targetRef": {"kind": "ModelBooster", "name": "demo"}, "selector": {"matchLabels": {"a": "b"}},
+            "gateways": [{"name": "gateway"}], "objectives": [{"name": "high", "priority": 1}], "path": "/demo",
+            "endpointPicker": {"managed": {"replicas": 2, "resources": {"requests": {"cpu": 1, "memory": "1Gi"}},
+                "pluginsConfig": {"plugins": [{"type": "queue-scorer"}]}}}});
+        exposure["status"] = json!({"conditions": [condition], "urls": ["http://10.0.0.1/v1"],
+            "endpoints": {"ready": 1, "total": 2}, "objects": [{"group": "", "kind": "Service", "name": "demo"}]});
+        assert!(is_compressed::<ModelExposure>(typed(&exposure)));
         assert!(is_compressed::<ModelServing>(typed(&object)));
         assert!(is_compressed::<ModelServer>(typed(&object)));
         assert!(is_compressed(Route::reduce(&object)));

@@ -2,15 +2,18 @@
 
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
-use kthena_bridge_api::kthena::{ModelBooster, ModelServer, ModelServing};
+use kthena_bridge_api::kthena::{ModelBooster, ModelRoute, ModelServer, ModelServing};
+use kthena_bridge_api::model_exposure::ModelExposure;
 use kube::core::ApiResource;
 
 /// A kind that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     ModelBooster,
+    ModelExposure,
     ModelServing,
     ModelServer,
+    ModelRoute,
     Gateway,
     GatewayClass,
     Namespace,
@@ -25,8 +28,10 @@ impl Kind {
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let read = [
             Self::ModelBooster,
+            Self::ModelExposure,
             Self::ModelServing,
             Self::ModelServer,
+            Self::ModelRoute,
             Self::Gateway,
             Self::GatewayClass,
             Self::Namespace,
@@ -40,8 +45,10 @@ impl Kind {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::ModelBooster => "ModelBooster",
+            Self::ModelExposure => "ModelExposure",
             Self::ModelServing => "ModelServing",
             Self::ModelServer => "ModelServer",
+            Self::ModelRoute => "ModelRoute",
             Self::Gateway => "Gateway",
             Self::GatewayClass => "GatewayClass",
             Self::Namespace => "Namespace",
@@ -59,7 +66,9 @@ impl Kind {
         match self {
             Self::ModelBooster => Some(ApiResource::erase::<ModelBooster>(&())),
             Self::ModelServing => Some(ApiResource::erase::<ModelServing>(&())),
+            Self::ModelExposure => Some(ApiResource::erase::<ModelExposure>(&())),
             Self::ModelServer => Some(ApiResource::erase::<ModelServer>(&())),
+            Self::ModelRoute => Some(ApiResource::erase::<ModelRoute>(&())),
             Self::Gateway => Some(ApiResource::erase::<Gateway>(&())),
             Self::GatewayClass => Some(ApiResource::erase::<GatewayClass>(&())),
             Self::Namespace | Self::Pod | Self::EndpointSlice => None,

@@ -23,7 +23,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice as EndpointSliceObject;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, MANAGED_BY};
 use kthena_bridge_api::gateway::GatewayClass;
-use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_api::kthena::{LABEL_MODEL_NAME, ModelBooster};
+use kthena_bridge_api::model_exposure::ModelExposure;
 use kthena_bridge_api::{DOMAIN, FIELD_MANAGER};
 use kthena_bridge_core::observe::{Child, EndpointSlice, Pod, Route, reduced};
 use kube::api::PartialObjectMeta;
@@ -36,7 +37,7 @@ use serde_json::{Map, Value, json};
 use tokio::task::JoinHandle;
 
 use crate::context::Context;
-use crate::namespaced_name::NamespacedName;
+use crate::object_ref::ObjectRef;
 use crate::observe::{Cache, Cached, Change, Namespace, Scope};
 
 pub(crate) use kind::Kind;
@@ -170,6 +171,10 @@ impl Watches {
         if !self.may_be_read(kind) {
             return false;
         }
+        // Nothing else looks at them.
+        if kind == Kind::ModelRoute && !self.is_served(Kind::ModelExposure) {
+            return false;
+        }
         kind.crd().is_none_or(|crd| self.cx.caches.has_crd(&crd))
     }
 
@@ -212,10 +217,16 @@ impl Watches {
         match kind {
             Kind::ModelBooster => {
                 // Each is looked at once more, and found to be gone.
-                let gone = caches.models.names();
+                let gone = caches.sources();
                 caches.models.clear();
                 self.look_at(gone);
             }
+            Kind::ModelExposure => {
+                let gone = caches.sources();
+                caches.exposures.clear();
+                self.look_at(gone);
+            }
+            Kind::ModelRoute => caches.model_routes.clear(),
             Kind::ModelServing => caches.servings.clear(),
             Kind::ModelServer => caches.servers.clear(),
             Kind::Gateway => caches.gateways.clear(),
@@ -238,14 +249,38 @@ impl Watches {
         match kind {
             Kind::ModelBooster => {
                 let models = &caches.models;
-                self.cached(kind, self.apis(kind), "", models, a_model, trigger::by_name)
+                let by_model = |c: &_| trigger::by_model(c, interests);
+                self.cached(kind, self.apis(kind), "", models, a_model, by_model)
                     .await;
             }
+            Kind::ModelExposure => {
+                let by_exposure = |c: &_| trigger::by_exposure(c, caches, interests);
+                let exposures = &caches.exposures;
+                self.cached(
+                    kind,
+                    self.apis(kind),
+                    "",
+                    exposures,
+                    an_exposure,
+                    by_exposure,
+                )
+                .await;
+            }
             Kind::ModelServing => {
-                self.typed(kind, &caches.servings, trigger::by_owner).await;
+                let by_serving = |c: &_| trigger::by_serving(c, interests);
+                self.typed(kind, &caches.servings, by_serving).await;
             }
             Kind::ModelServer => {
-                self.typed(kind, &caches.servers, trigger::by_owner).await;
+                let by_server = |c: &_| trigger::by_server(c, interests);
+                self.typed(kind, &caches.servers, by_server).await;
+            }
+            Kind::ModelRoute => {
+                let by_route = |c: &_| trigger::by_model_route(c, interests);
+                let routes = &caches.model_routes;
+                // Kthena's own say nothing that somebody asked for.
+                let labels = format!("!{LABEL_MODEL_NAME}");
+                self.cached(kind, self.apis(kind), &labels, routes, typed, by_route)
+                    .await;
             }
             Kind::Gateway => {
                 self.typed(kind, &caches.gateways, |c| {
@@ -323,14 +358,23 @@ impl Watches {
     }
 
     /// The Models that own it. Where it is gone, it may have been in the way of what one of them is to have now.
-    fn of_child(&self, change: &Change<Child>) -> Vec<NamespacedName> {
-        let models = trigger::by_owner(change);
+    fn of_child(&self, change: &Change<Child>) -> Vec<ObjectRef> {
+        let mut owners = trigger::by_owner(change);
         if change.new.is_none() {
-            for model in &models {
-                self.cx.retries.release(model);
+            let mut waiting = Vec::new();
+            for owner in &owners {
+                self.cx.retries.release(owner);
+                // Whoever has the pool of a Model exposes it.
+                if change
+                    .both()
+                    .any(|child| child.kind == ChildKind::InferencePool)
+                {
+                    waiting.extend(trigger::rivals(owner, &self.cx.caches, &self.cx.interests));
+                }
             }
+            owners.extend(waiting);
         }
-        models
+        owners
     }
 
     fn client(&self, kind: &'static str, scope: &str) -> Client {
@@ -380,7 +424,7 @@ impl Watches {
         &self,
         kind: Kind,
         cache: &Cache<K>,
-        models: impl Fn(&Change<K>) -> Vec<NamespacedName>,
+        models: impl Fn(&Change<K>) -> Vec<ObjectRef>,
     ) where
         K: Cached
             + Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -403,7 +447,7 @@ impl Watches {
         labels: &str,
         cache: &Cache<C>,
         reduce: impl Fn(K) -> C,
-        models: impl Fn(&Change<C>) -> Vec<NamespacedName>,
+        models: impl Fn(&Change<C>) -> Vec<ObjectRef>,
     ) where
         K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     {
@@ -488,13 +532,13 @@ impl Watches {
         }
     }
 
-    fn look_at(&self, models: Vec<NamespacedName>) {
+    fn look_at(&self, models: Vec<ObjectRef>) {
         self.cx.queue.look_at_each(models);
     }
 
     /// Has every Model looked at.
     pub(crate) fn look_at_all(&self) {
-        let all = self.cx.caches.models.names();
+        let all = self.cx.caches.sources();
         self.cx.queue.look_at_later(all);
     }
 }
@@ -557,6 +601,20 @@ fn a_model(mut model: ModelBooster) -> ModelBooster {
         ..reduced(metadata)
     };
     model
+}
+
+/// A ModelExposure, without what nothing reads.
+fn an_exposure(mut exposure: ModelExposure) -> ModelExposure {
+    let metadata = std::mem::take(&mut exposure.metadata);
+    exposure.metadata = ObjectMeta {
+        generation: metadata.generation,
+        creation_timestamp: metadata.creation_timestamp.clone(),
+        deletion_timestamp: metadata.deletion_timestamp.clone(),
+        finalizers: metadata.finalizers.clone(),
+        labels: None,
+        ..reduced(metadata)
+    };
+    exposure
 }
 
 /// What tells which conditions are ours, of what tells of every field whose it is.

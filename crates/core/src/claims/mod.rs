@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use kthena_bridge_api::annotation;
 use kthena_bridge_api::condition::Reason;
 
 use crate::hostname;
 use crate::observe::{Cluster, PathMatch, Route, RouteKey};
+use crate::owner::{Owner, OwnerKind};
 use crate::topology::{NotAccepted, listeners};
 
 /// A claim.
@@ -208,26 +210,34 @@ pub fn check(
     Ok(())
 }
 
-impl From<&Conflict> for NotAccepted {
-    fn from(conflict: &Conflict) -> Self {
-        let holder = &conflict.holder;
-        let owners = &holder.metadata.owners;
-        let model = owners.iter().find(|owner| &*owner.kind == "ModelBooster");
-        let holder = match model {
-            Some(owner) => format!("ModelBooster {}/{}", holder.namespace(), owner.name),
-            None => format!("HTTPRoute {}/{}", holder.namespace(), holder.name()),
+impl Conflict {
+    /// What it means for the one that wants the claim.
+    pub fn refusal(&self, owner: &Owner) -> NotAccepted {
+        let route = &self.holder;
+        let mut owners = route.metadata.owners.iter();
+        let holder = owners.find_map(|owner| Some((OwnerKind::named(&owner.kind)?, &owner.name)));
+        let holder = match holder {
+            Some((kind, name)) => format!("{} {}/{name}", kind.as_str(), route.namespace()),
+            None => format!("HTTPRoute {}/{}", route.namespace(), route.name()),
         };
-        let another = "choose another kthena-bridge.io/hostnames or kthena-bridge.io/path";
-        let message = if conflict.held.is(&conflict.wanted) {
-            let apart = "or tell the routes apart by kthena-bridge.io/match-model";
-            format!("{holder} has {}; {another}, {apart}", conflict.held)
+        let another = format!(
+            "choose another {} or {}",
+            owner.setting(annotation::HOSTNAMES),
+            owner.setting(annotation::PATH)
+        );
+        let message = if self.held.is(&self.wanted) {
+            let apart = owner.setting(annotation::MATCH_MODEL);
+            format!(
+                "{holder} has {}; {another}, or tell the routes apart by {apart}",
+                self.held
+            )
         } else {
             format!(
                 "{holder} has {}, and {} is inside of it; {another}",
-                conflict.held, conflict.wanted
+                self.held, self.wanted
             )
         };
-        Self {
+        NotAccepted {
             reason: Reason::RouteConflict,
             message,
         }

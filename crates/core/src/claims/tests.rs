@@ -247,15 +247,9 @@ fn the_holder_and_the_ways_out_are_named() {
     let mut held = live(route("a/held", 1, &["h.example.com"], "/m"));
     let told = |held: &Route| {
         let cluster = with(one_listener(), std::slice::from_ref(held));
-        NotAccepted::from(
-            &*check(
-                &route("b/new", 2, &["h.example.com"], "/m/n"),
-                None,
-                &cluster,
-                |_| false,
-            )
-            .unwrap_err(),
-        )
+        let wanted = route("b/new", 2, &["h.example.com"], "/m/n");
+        let conflict = check(&wanted, None, &cluster, |_| false).unwrap_err();
+        conflict.refusal(&Owner::default())
     };
     let by_hand = told(&held);
     assert_eq!(by_hand.reason, Reason::RouteConflict);

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use kthena_bridge_api::plugins_config::PluginsConfig;
+use kthena_bridge_api::text::{Cidr, quote};
 use serde_json::{Map, Value};
 
 use super::picker::{EndpointPickerConfig, Flavour};
-use super::plugins::PluginsConfig;
 use super::pod::{
     EnvVar, LabelSelector, LabelSelectorOperator, NetworkPolicyPeer, TaintEffect, Toleration,
     TolerationOperator,
 };
-use super::text::{Cidr, quote};
 use super::{Config, InvalidConfig};
 use crate::exposure::defaults;
 
@@ -73,10 +73,10 @@ pub(super) fn check(config: &Config) -> Checked {
             );
         }
     }
-    picker(&config.endpoint_picker)
+    config.endpoint_picker.check()
 }
 
-fn picker(picker: &EndpointPickerConfig) -> Checked {
+pub(super) fn picker(picker: &EndpointPickerConfig) -> Checked {
     const AT: &str = "endpointPicker";
     version(picker)?;
     if picker.replicas.get() > 5 {
@@ -142,7 +142,12 @@ fn picker(picker: &EndpointPickerConfig) -> Checked {
 }
 
 fn version(picker: &EndpointPickerConfig) -> Checked {
-    let of_tag = || picker.image.as_ref().and_then(super::Image::version);
+    let of_tag = || {
+        picker
+            .image
+            .as_ref()
+            .and_then(kthena_bridge_api::text::Image::version)
+    };
     let (field, version) = match &picker.version {
         Some(version) => ("version", version.clone()),
         None => match of_tag() {

@@ -2,15 +2,17 @@
 
 mod check;
 mod picker;
-mod plugins;
 mod pod;
 mod quantity;
-mod text;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::num::{NonZeroU16, NonZeroU32};
 
+use kthena_bridge_api::text::{
+    DefaultGateway, DomainName, GatewayPattern, HostnameTemplate, LogLevel, NamespaceName,
+    ObjectName, PathTemplate, quote,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -18,18 +20,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::provider::{self, Provider};
 
 pub use picker::{EndpointPickerConfig, Flavour, NetworkPolicyConfig};
-pub use plugins::{Plugin, PluginsConfig, SchedulingPlugin, SchedulingProfile};
 pub use pod::{
     EnvVar, EnvVarSource, IpBlock, KeySelector, LabelSelector, LabelSelectorOperator,
     LabelSelectorRequirement, LocalObjectReference, NetworkPolicyPeer, PullPolicy, Resources,
     TaintEffect, Toleration, TolerationOperator,
 };
 pub use quantity::Quantity;
-pub use text::{
-    Argument, Cidr, DefaultGateway, DomainName, EnvName, GatewayPattern, HostnameTemplate, Image,
-    LabelKey, LabelValue, LogLevel, NamespaceName, ObjectName, PathTemplate, PodField,
-    ResourceName, RoleName, Version,
-};
 
 /// What the Gateway does with a request while the endpoint picker does not answer.
 /// <https://gateway-api-inference-extension.sigs.k8s.io/reference/spec/>
@@ -170,7 +166,7 @@ impl<'de> Deserialize<'de> for ProviderName {
         let known = Provider::named(&name).map(|provider| Self(provider.name));
         known.ok_or_else(|| {
             let all = Self::all().join(", ");
-            D::Error::custom(format!("{} is none of {all}", text::quote(&name)))
+            D::Error::custom(format!("{} is none of {all}", quote(&name)))
         })
     }
 }

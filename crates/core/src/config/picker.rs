@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
 use kthena_bridge_api::child::ChildKind;
+use kthena_bridge_api::plugins_config::PluginsConfig;
+use kthena_bridge_api::text::{
+    Argument, Image, LabelKey, LabelValue, ObjectName, ResourceName, RoleName, Version,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::plugins::PluginsConfig;
 use super::pod::{
     EnvVar, LocalObjectReference, NetworkPolicyPeer, PullPolicy, Resources, Toleration,
 };
 use super::quantity::Quantity;
-use super::text::{
-    Argument, Image, LabelKey, LabelValue, ObjectName, ResourceName, RoleName, Version,
-};
+use super::{InvalidConfig, check};
+use crate::exposure::PickerSettings;
 
 /// Whose endpoint picker is run. It decides the API group of what the picker reads, and its flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -191,6 +193,27 @@ impl Default for Resources {
 }
 
 impl EndpointPickerConfig {
+    /// What holds for a Model that says this of its endpoint picker.
+    #[must_use]
+    pub fn with(&self, settings: &PickerSettings) -> Self {
+        let mut config = self.clone();
+        if let Some(replicas) = settings.replicas {
+            config.replicas = replicas;
+        }
+        if let Some(resources) = &settings.resources {
+            config.resources = resources.clone();
+        }
+        if let Some(plugins) = &settings.plugins_config {
+            config.plugins_config = config.plugins_config.with(plugins);
+        }
+        config
+    }
+
+    /// Checks that its fields go together.
+    pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
+        check::picker(self)
+    }
+
     /// The image that is run.
     pub fn image(&self) -> &str {
         let named = self.image.as_ref().map(Image::as_str);
@@ -211,6 +234,12 @@ impl EndpointPickerConfig {
     /// Whether it has flags for tracing and for who may read its metrics: gie has them from v1.1 on.
     pub(crate) fn has_metrics_flags(&self) -> bool {
         !self.is_gie_before((1, 1))
+    }
+
+    /// Whether its configuration says what the engine's metrics are called: with gie up to v1.3 flags do.
+    /// <https://github.com/kubernetes-sigs/gateway-api-inference-extension/blob/v1.2.0/cmd/epp/runner/runner.go>
+    pub(crate) fn has_metrics_extractor(&self) -> bool {
+        !self.is_gie_before((1, 4))
     }
 
     /// Whether it reads InferenceModelRewrites: gie does from v1.3 on.

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use kthena_bridge_api::text::{
+    Cidr, EnvName, LabelKey, LabelValue, ObjectName, PodField, ResourceName,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::quantity::Quantity;
-use super::text::{Cidr, EnvName, LabelKey, LabelValue, ObjectName, PodField, ResourceName};
 
 /// Compute resources of a container.
 /// <https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/>

@@ -4,11 +4,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use kthena_bridge_api::text::quote;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use super::text::quote;
 
 /// Suffixes of powers of 1000 from a thousandth on, and of 1024.
 const DECIMAL: [&str; 8] = ["m", "", "k", "M", "G", "T", "P", "E"];

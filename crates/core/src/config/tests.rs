@@ -1,5 +1,7 @@
 use serde_json::{Value, json};
 
+use kthena_bridge_api::text::Image;
+
 use super::*;
 
 /// A configuration with every field.

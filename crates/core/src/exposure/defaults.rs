@@ -1,6 +1,8 @@
 //! Whether the operator's defaults can be used for some Model at all. An error is a sentence about them.
 
-use super::value::{self, quote};
+use kthena_bridge_api::text::quote;
+
+use super::value;
 
 /// A template with names of a Model in its places.
 fn filled(template: &str) -> String {

@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-fn parse(pairs: &[(&str, &str)]) -> Result<Option<Exposure>, InvalidAnnotations> {
+fn parse(pairs: &[(&str, &str)]) -> Result<Option<Exposure>, InvalidSettings> {
     let annotations = pairs
         .iter()
         .map(|(k, v)| (format!("kthena-bridge.io/{k}"), (*v).to_owned()))
@@ -34,7 +34,7 @@ fn everything_has_a_default() {
     assert_eq!(exposure.path, "/");
     assert_eq!(exposure.request_timeout, "300s");
     assert_eq!(exposure.failure_mode, FailureMode::FailOpen);
-    assert_eq!(exposure.endpoint_picker, EndpointPicker::Managed);
+    assert_eq!(exposure.endpoint_picker, EndpointPicker::default());
 }
 
 #[test]
@@ -65,7 +65,11 @@ fn values_are_read() {
         ]
     );
     assert_eq!(exposure.path, "/models/demo");
-    assert_eq!(exposure.priority, Some(-5));
+    let objective = Objective {
+        name: "demo".to_owned(),
+        priority: -5,
+    };
+    assert_eq!(exposure.objectives, [objective]);
     assert_eq!(
         exposure.endpoint_picker,
         EndpointPicker::Service {
@@ -141,5 +145,87 @@ proptest! {
     fn no_annotation_panics(key in proptest::sample::select(key::ALL[1..].iter().map(|a| a.key).collect::<Vec<_>>()), value in "\\PC{0,40}|[-a-z0-9/.,:=%~]{0,40}") {
         let annotations = BTreeMap::from([(key::EXPOSE.to_owned(), "true".to_owned()), (key.to_owned(), value)]);
         let _ = Exposure::parse("default", "demo", &annotations, &Config::default());
+    }
+}
+
+mod object {
+    use super::*;
+    use kthena_bridge_api::model_exposure::ModelExposureSpec;
+    use serde_json::{Value, json};
+
+    fn read(mut spec: Value) -> Result<Exposure, InvalidSettings> {
+        spec["targetRef"] = json!({"kind": "ModelServer", "name": "demo"});
+        let spec: ModelExposureSpec = serde_json::from_value(spec).unwrap();
+        Exposure::of_object("default", "demo", &spec, &Config::default())
+    }
+
+    #[test]
+    fn everything_has_a_default() {
+        let annotated = exposed(&[]);
+        assert_eq!(read(json!({})), Ok(annotated));
+    }
+
+    #[test]
+    fn what_annotations_cannot_say_is_read() {
+        let exposure = read(json!({
+            "objectives": [{"name": "interactive", "priority": 10}, {"name": "batch", "priority": -10}],
+            "endpointPicker": {"managed": {
+                "replicas": 2,
+                "resources": {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"memory": "2Gi"}},
+                "pluginsConfig": {"plugins": [{"type": "queue-scorer"}],
+                    "schedulingProfiles": [{"name": "default", "plugins": [{"pluginRef": "queue-scorer", "weight": 1}]}]},
+            }},
+        }))
+        .unwrap();
+        assert_eq!(exposure.objectives.len(), 2);
+        let EndpointPicker::Managed(settings) = exposure.endpoint_picker else {
+            unreachable!("it is run")
+        };
+        let config = Config::default().endpoint_picker.with(&settings);
+        assert_eq!(config.replicas.get(), 2);
+        assert_eq!(
+            serde_json::to_value(&config.resources).unwrap(),
+            json!({
+            "requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "2Gi"}})
+        );
+        let plugins = config.plugins_config.plugins.unwrap();
+        assert_eq!(plugins.len(), 1);
+    }
+
+    #[test]
+    fn a_bad_field_is_named_with_what_is_allowed() {
+        let refused = |spec: Value| read(spec).unwrap_err().to_string();
+        let all = [
+            json!({"gateways": [{"name": "A"}]}),
+            json!({"gateways": [{"name": "a", "namespace": "x.y"}, {"name": "b", "sectionName": "_"}]}),
+            json!({"gateways": [{"name": "a"}, {"name": "a", "namespace": "default"}]}),
+            json!({"hostnames": ["Example.com"]}),
+            json!({"hostnames": ["10.0.0.1"]}),
+            json!({"hostnames": ["a.example.com", "a.example.com"]}),
+            json!({"path": "demo"}),
+            json!({"path": "/a b"}),
+            json!({"path": "/a//b"}),
+            json!({"path": "/a/.."}),
+            json!({"matchModel": true}),
+            json!({"modelNames": ["a b"]}),
+            json!({"objectives": [{"name": "A", "priority": 1}]}),
+            json!({"objectives": [{"name": "a", "priority": 1}, {"name": "a", "priority": 2}]}),
+            json!({"requestTimeout": "5 minutes"}),
+            json!({"failureMode": "Fail"}),
+            json!({"endpointPicker": {"managed": {}, "service": {"name": "a"}}}),
+            json!({"endpointPicker": {"service": {"name": "A", "port": 0}}}),
+            json!({"endpointPicker": {"managed": {"replicas": 9}}}),
+            json!({"endpointPicker": {"managed": {"replicas": 0}}}),
+            json!({"endpointPicker": {"managed": {"resources": {"requests": {"cpu": "much"}}}}}),
+            json!({"endpointPicker": {"managed": {"resources": {"requests": {"cpu": 2}, "limits": {"cpu": 1}}}}}),
+            json!({"endpointPicker": {"managed": {"pluginsConfig": {"plugin": []}}}}),
+            json!({"endpointPicker": {"managed": {"pluginsConfig": {"plugins": [{"type": "a"}, {"type": "a"}]}}}}),
+            json!({"targetPort": 70_000}),
+            json!({"selector": {"matchLabels": {}}}),
+            json!({"selector": {"matchLabels": {"a b": "c"}}}),
+            json!({"selector": {"matchLabels": {"a": "b c"}}}),
+        ];
+        let told: Vec<String> = all.into_iter().map(refused).collect();
+        insta::assert_snapshot!(told.join("\n"));
     }
 }

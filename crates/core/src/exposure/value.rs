@@ -4,9 +4,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use kthena_bridge_api::annotation;
+use kthena_bridge_api::text::{
+    Duration, Hostname, LabelKey, LabelValue, ModelName, NamespaceName, ObjectName, ServiceName,
+    path, quote,
+};
 
 use super::{ENDPOINT_PICKER_PORT, EndpointPicker};
 use crate::config::FailureMode;
+
+/// What there is a list of, in words.
+const HOST_NAME: &str = "host name";
+const MODEL_NAME: &str = "model name";
 
 /// A Gateway, or one of its listeners.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,20 +36,6 @@ impl fmt::Display for GatewayRef {
             None => Ok(()),
         }
     }
-}
-
-/// For a message: in quotes, control characters escaped, and shortened.
-pub(crate) fn quote(value: &str) -> String {
-    const SHOWN: usize = 80;
-    let mut text: String = value
-        .chars()
-        .take(SHOWN)
-        .flat_map(char::escape_debug)
-        .collect();
-    if value.chars().nth(SHOWN).is_some() {
-        text.push('…');
-    }
-    format!("\"{text}\"")
 }
 
 /// What to say of a key that nothing reads: the nearest one that exists, and all of them.
@@ -85,19 +79,25 @@ pub(super) fn boolean(value: &str) -> Result<bool, String> {
     }
 }
 
-/// Splits at commas; every part has something in it, none comes twice, and there are at most `limit`.
-fn list(value: &str, what: &str, limit: usize) -> Result<Vec<String>, String> {
-    let mut parts: Vec<String> = Vec::new();
-    for part in value.split(',').map(str::trim) {
-        if part.is_empty() {
-            return Err(format!(
-                "has an empty {what}; name one or more, separated by commas"
-            ));
-        }
-        if parts.iter().any(|p| p == part) {
-            return Err(format!("names the {what} {} twice", quote(part)));
-        }
-        parts.push(part.to_owned());
+/// Splits at commas; every part has something in it.
+fn split(value: &str, what: &str) -> Result<Vec<String>, String> {
+    let parts: Vec<String> = value
+        .split(',')
+        .map(|part| part.trim().to_owned())
+        .collect();
+    if parts.iter().any(String::is_empty) {
+        return Err(format!(
+            "has an empty {what}; name one or more, separated by commas"
+        ));
+    }
+    Ok(parts)
+}
+
+/// Checks that no part comes twice, and that there are at most `limit`.
+fn once(parts: Vec<String>, what: &str, limit: usize) -> Result<Vec<String>, String> {
+    let twice = |(at, part): &(usize, &String)| parts[..*at].contains(part);
+    if let Some((_, part)) = parts.iter().enumerate().find(twice) {
+        return Err(format!("names the {what} {} twice", quote(part)));
     }
     if parts.len() > limit {
         return Err(format!(
@@ -108,28 +108,8 @@ fn list(value: &str, what: &str, limit: usize) -> Result<Vec<String>, String> {
     Ok(parts)
 }
 
-/// A DNS-1123 label: lower-case letters, digits and hyphens, 63 characters.
-/// <https://kubernetes.io/docs/concepts/overview/working-with-objects/names/>
-pub(super) fn is_label(value: &str) -> bool {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    !value.is_empty()
-        && value.len() <= 63
-        && value.chars().all(inner)
-        && !value.starts_with('-')
-        && !value.ends_with('-')
-}
-
-/// A DNS-1123 subdomain: labels with dots between them, 253 characters. The labels may be longer here
-/// than in DNS, as in Kubernetes' own check.
-fn is_subdomain(value: &str) -> bool {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    value.len() <= 253
-        && value.split('.').all(|label| {
-            !label.is_empty()
-                && label.chars().all(inner)
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        })
+fn list(value: &str, what: &str, limit: usize) -> Result<Vec<String>, String> {
+    once(split(value, what)?, what, limit)
 }
 
 pub(super) fn gateways(value: &str, own_namespace: &str) -> Result<Vec<GatewayRef>, String> {
@@ -142,7 +122,8 @@ pub(super) fn gateways(value: &str, own_namespace: &str) -> Result<Vec<GatewayRe
                 Some((name, listener)) => (name, Some(listener)),
                 None => (rest, None),
             };
-            if is_label(namespace) && is_subdomain(name) && listener.is_none_or(is_subdomain) {
+            let is_name = |text: &str| ObjectName::new(text).is_ok();
+            if NamespaceName::new(namespace).is_ok() && is_name(name) && listener.is_none_or(is_name) {
                 Ok(GatewayRef {
                     namespace: namespace.to_owned(),
                     name: name.to_owned(),
@@ -159,17 +140,19 @@ pub(super) fn gateways(value: &str, own_namespace: &str) -> Result<Vec<GatewayRe
         .collect()
 }
 
-/// Gateway API's Hostname: lower case, an asterisk only as the whole first label, no IP address.
-/// <https://gateway-api.sigs.k8s.io/reference/spec/#hostname>
 pub(super) fn hostnames(value: &str) -> Result<Vec<String>, String> {
-    let names = list(value, "host name", 16)?;
+    are_hostnames(split(value, HOST_NAME)?)
+}
+
+/// Checks host names.
+pub(super) fn are_hostnames(names: Vec<String>) -> Result<Vec<String>, String> {
+    let names = once(names, HOST_NAME, 16)?;
     for name in &names {
-        let bare = name.strip_prefix("*.").unwrap_or(name);
-        if !is_subdomain(bare) || name.len() > 253 {
+        if Hostname::new(name).is_err() {
             return Err(format!(
-                "names the host {}, which is not a DNS name in lower case, such as models.example.com or \
-                 *.example.com",
-                quote(name)
+                "names the host {}, which is not {}",
+                quote(name),
+                Hostname::FORM
             ));
         }
         if name.parse::<std::net::IpAddr>().is_ok() {
@@ -186,10 +169,10 @@ pub(super) fn hostnames(value: &str) -> Result<Vec<String>, String> {
 /// <https://gateway-api.sigs.k8s.io/reference/spec/#httppathmatch>
 pub(super) fn path(value: &str) -> Result<String, String> {
     if !value.starts_with('/') {
-        return Err("does not start with a slash; a path is, for example, /models/demo".to_owned());
+        return Err(path::NO_BEGINNING.to_owned());
     }
-    if value.len() > 1024 {
-        return Err("is longer than 1024 characters".to_owned());
+    if value.len() > path::LONGEST {
+        return Err(format!("is longer than {} characters", path::LONGEST));
     }
     let mut rest = value.chars();
     while let Some(c) = rest.next() {
@@ -202,26 +185,18 @@ pub(super) fn path(value: &str) -> Result<String, String> {
         };
         if !fine {
             return Err(format!(
-                "has the character {} where a path allows only letters, digits, -._~!$&'()*+,;=:@/ and \
-                 %XX",
-                quote(&c.to_string())
+                "has the character {} {}",
+                quote(&c.to_string()),
+                path::CHARACTERS
             ));
         }
     }
     let lower = value.to_ascii_lowercase();
-    if let Some(bad) = ["//", "/./", "/../", "%2f"]
-        .iter()
-        .find(|bad| lower.contains(**bad))
-    {
-        return Err(format!(
-            "has {} in it, which Gateway API does not allow in a path",
-            quote(bad)
-        ));
+    if let Some(bad) = path::PARTS.iter().find(|bad| lower.contains(**bad)) {
+        return Err(format!("has {} {}", quote(bad), path::NO_PART));
     }
     if value.ends_with("/.") || value.ends_with("/..") {
-        return Err(
-            "ends in a relative part, which Gateway API does not allow in a path".to_owned(),
-        );
+        return Err(path::NO_END.to_owned());
     }
     Ok(match value.trim_end_matches('/') {
         "" => "/".to_owned(),
@@ -230,16 +205,18 @@ pub(super) fn path(value: &str) -> Result<String, String> {
 }
 
 pub(super) fn model_names(value: &str) -> Result<Vec<String>, String> {
+    are_model_names(split(value, MODEL_NAME)?)
+}
+
+/// Checks model names.
+pub(super) fn are_model_names(names: Vec<String>) -> Result<Vec<String>, String> {
     // A rule of an HTTPRoute has at most 64 matches, and each name can become one.
-    let names = list(value, "model name", 64)?;
-    match names
-        .iter()
-        .find(|n| n.len() > 253 || n.chars().any(|c| c.is_control() || c.is_whitespace()))
-    {
+    let names = once(names, MODEL_NAME, 64)?;
+    match names.iter().find(|name| ModelName::new(name).is_err()) {
         Some(name) => Err(format!(
-            "names the model {}; a model name has at most 253 characters, none of them white space or a \
-             control character",
-            quote(name)
+            "names the model {}, which is not {}",
+            quote(name),
+            ModelName::FORM
         )),
         None => Ok(names),
     }
@@ -251,26 +228,10 @@ pub(super) fn priority(value: &str) -> Result<i32, String> {
         .map_err(|_| format!("is not a whole number from {} to {}", i32::MIN, i32::MAX))
 }
 
-/// A Gateway API duration (GEP-2257): up to four parts, each up to five digits and h, m, s or ms.
-/// <https://gateway-api.sigs.k8s.io/geps/gep-2257/>
 pub(super) fn duration(value: &str) -> Result<String, String> {
-    let mut rest = value;
-    let mut parts = 0;
-    while !rest.is_empty() {
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let unit = ["ms", "h", "m", "s"]
-            .iter()
-            .find(|unit| rest[digits..].starts_with(**unit));
-        match unit {
-            Some(unit) if (1..=5).contains(&digits) => rest = &rest[digits + unit.len()..],
-            _ => break,
-        }
-        parts += 1;
-    }
-    if rest.is_empty() && (1..=4).contains(&parts) {
-        Ok(value.to_owned())
-    } else {
-        Err("is not a duration such as 300s, 1m30s or 500ms (0s: no limit)".to_owned())
+    match Duration::new(value) {
+        Ok(_) => Ok(value.to_owned()),
+        Err(_) => Err(format!("is not {}", Duration::FORM)),
     }
 }
 
@@ -290,7 +251,7 @@ pub(super) fn port(value: &str) -> Result<u16, String> {
 
 pub(super) fn endpoint_picker(value: &str) -> Result<EndpointPicker, String> {
     if value == "managed" {
-        return Ok(EndpointPicker::Managed);
+        return Ok(EndpointPicker::default());
     }
     let (name, picker_port) = match value.split_once(':') {
         Some((name, text)) => (
@@ -300,7 +261,7 @@ pub(super) fn endpoint_picker(value: &str) -> Result<EndpointPicker, String> {
         ),
         None => (value, ENDPOINT_PICKER_PORT),
     };
-    if is_label(name) {
+    if ServiceName::new(name).is_ok() {
         Ok(EndpointPicker::Service {
             name: name.to_owned(),
             port: picker_port,
@@ -322,22 +283,7 @@ pub(super) fn labels(value: &str) -> Result<BTreeMap<String, String>, String> {
         let (key, label) = part
             .split_once('=')
             .ok_or_else(|| format!("has {}, which is not of the form key=value", quote(&part)))?;
-        let name = match key.split_once('/') {
-            Some((prefix, name)) => Some(name).filter(|_| is_subdomain(prefix)),
-            None => Some(key),
-        };
-        if !name.is_some_and(|n| !n.is_empty() && is_label_value(n)) {
-            return Err(format!(
-                "has the label key {}, which Kubernetes does not allow",
-                quote(key)
-            ));
-        }
-        if !is_label_value(label) {
-            return Err(format!(
-                "has the label value {}, which Kubernetes does not allow",
-                quote(label)
-            ));
-        }
+        is_label(key, label)?;
         if labels.insert(key.to_owned(), label.to_owned()).is_some() {
             return Err(format!("names the label {} twice", quote(key)));
         }
@@ -345,14 +291,19 @@ pub(super) fn labels(value: &str) -> Result<BTreeMap<String, String>, String> {
     Ok(labels)
 }
 
-/// A label's value, or the name part of its key: 63 letters, digits, '-', '_' and '.', the first and
-/// the last a letter or a digit.
-fn is_label_value(value: &str) -> bool {
-    let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
-    value.len() <= 63
-        && value
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-        && edge(value.chars().next())
-        && edge(value.chars().last())
+/// Checks a label's key and value.
+pub(super) fn is_label(key: &str, value: &str) -> Result<(), String> {
+    let refuse = |what, text| {
+        Err(format!(
+            "has the label {what} {}, which Kubernetes does not allow",
+            quote(text)
+        ))
+    };
+    if LabelKey::new(key).is_err() {
+        return refuse("key", key);
+    }
+    if LabelValue::new(value).is_err() {
+        return refuse("value", value);
+    }
+    Ok(())
 }

@@ -12,11 +12,13 @@ use std::sync::Arc;
 
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
-use kthena_bridge_api::kthena::{ModelServer, ModelServing};
+use kthena_bridge_api::kthena::{ModelBooster, ModelRoute, ModelServer, ModelServing};
+use kthena_bridge_api::model_exposure::ModelExposure;
 use kube::core::ObjectMeta;
 use serde_json::Value;
 
 use crate::provider::Provider;
+use crate::target::TargetKind;
 
 pub use child::{Child, Detail};
 pub use endpoint_slice::EndpointSlice;
@@ -27,6 +29,19 @@ pub use route::{Match, PathMatch, Route, RouteKey};
 
 /// What is known of the cluster. Reading never waits.
 pub trait Cluster {
+    /// The ModelBooster of this name.
+    fn booster(&self, namespace: &str, name: &str) -> Option<Arc<ModelBooster>>;
+    /// The ModelExposures that name this target.
+    fn exposures_of(
+        &self,
+        kind: TargetKind,
+        namespace: &str,
+        name: &str,
+    ) -> Vec<Arc<ModelExposure>>;
+    /// Whether the API server serves a kind of Models.
+    fn serves_target(&self, kind: TargetKind) -> bool;
+    /// The ModelRoutes that lead to a ModelServer.
+    fn model_routes(&self, namespace: &str, server: &str) -> Vec<Arc<ModelRoute>>;
     /// The ModelServing of this name.
     fn serving(&self, namespace: &str, name: &str) -> Option<Arc<ModelServing>>;
     /// The ModelServer of this name.

@@ -5,16 +5,24 @@ use std::sync::Arc;
 
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
-use kthena_bridge_api::kthena::{ModelServer, ModelServing};
+use kthena_bridge_api::kthena::{ModelBooster, ModelRoute, ModelServer, ModelServing};
+use kthena_bridge_api::model_exposure::ModelExposure;
 use kube::core::ObjectMeta;
 
 use crate::provider::Provider;
+use crate::target::TargetKind;
 
 use super::{Child, Cluster, EndpointSlice, Pod, Route, RouteKey};
 
 /// A cluster made of objects at hand: what `render` sees, and tests.
 #[derive(Clone, Debug, Default)]
 pub struct Objects {
+    /// ModelBoosters.
+    pub boosters: Vec<Arc<ModelBooster>>,
+    /// ModelExposures.
+    pub exposures: Vec<Arc<ModelExposure>>,
+    /// ModelRoutes.
+    pub model_routes: Vec<Arc<ModelRoute>>,
     /// ModelServings.
     pub servings: Vec<Arc<ModelServing>>,
     /// ModelServers.
@@ -47,6 +55,35 @@ fn is_called(metadata: &ObjectMeta, namespace: &str, name: &str) -> bool {
 }
 
 impl Cluster for Objects {
+    fn booster(&self, namespace: &str, name: &str) -> Option<Arc<ModelBooster>> {
+        self.boosters
+            .iter()
+            .find(|o| is_called(&o.metadata, namespace, name))
+            .cloned()
+    }
+    fn exposures_of(
+        &self,
+        kind: TargetKind,
+        namespace: &str,
+        name: &str,
+    ) -> Vec<Arc<ModelExposure>> {
+        let of = |exposure: &&Arc<ModelExposure>| {
+            let target = &exposure.spec.target_ref;
+            exposure.metadata.namespace.as_deref().unwrap_or_default() == namespace
+                && (target.kind.as_str(), target.name.as_str()) == (kind.as_str(), name)
+        };
+        self.exposures.iter().filter(of).cloned().collect()
+    }
+    fn serves_target(&self, _: TargetKind) -> bool {
+        true
+    }
+    fn model_routes(&self, namespace: &str, server: &str) -> Vec<Arc<ModelRoute>> {
+        let leads = |route: &&Arc<ModelRoute>| {
+            route.metadata.namespace.as_deref().unwrap_or_default() == namespace
+                && route.spec.leads_to(server)
+        };
+        self.model_routes.iter().filter(leads).cloned().collect()
+    }
     fn serving(&self, namespace: &str, name: &str) -> Option<Arc<ModelServing>> {
         self.servings
             .iter()

@@ -16,12 +16,12 @@ use crate::observe::Cluster;
 
 pub(super) fn build(input: &Input<'_>, cluster: &impl Cluster) -> Value {
     let names = &input.topology.names;
-    let picker = &input.config.endpoint_picker;
+    let picker = &input.picker;
     let labels = picker_labels(&names.picker);
     let mut template_labels = json!(labels);
     // A sidecar would encrypt what the Gateway encrypts already.
     template_labels["sidecar.istio.io/inject"] = "false".into();
-    let mut annotations = json!({format!("{DOMAIN}/config-hash"): config_hash(picker, cluster)});
+    let mut annotations = json!({format!("{DOMAIN}/config-hash"): config_hash(input, cluster)});
     // It forgets the rewrites and objectives of a pool that goes, and does not read them again when the
     // pool comes back: with another pool it has to be started anew.
     if let Some(pool) = input
@@ -64,7 +64,7 @@ pub(super) fn build(input: &Input<'_>, cluster: &impl Cluster) -> Value {
 }
 
 fn container(input: &Input<'_>) -> Value {
-    let picker = &input.config.endpoint_picker;
+    let picker = &input.picker;
     let port =
         |name: &str, port: u16| json!({"name": name, "containerPort": port, "protocol": "TCP"});
     // Of several, one leads; the others are alive and not ready.
@@ -153,7 +153,7 @@ fn schedule(pod: &mut Value, picker: &EndpointPickerConfig, labels: &BTreeMap<St
 /// The picker's flags, one word each: v1.0 to v1.2 stop reading at the first word that is no flag. Where one
 /// comes twice, what the configuration gives is meant.
 fn arguments(input: &Input<'_>) -> Vec<String> {
-    let picker = &input.config.endpoint_picker;
+    let picker = &input.picker;
     let mut arguments = vec![
         format!("--pool-name={}", input.topology.names.model),
         format!("--pool-namespace={}", input.topology.owner.namespace),
@@ -165,6 +165,10 @@ fn arguments(input: &Input<'_>) -> Vec<String> {
     if picker.has_metrics_flags() {
         arguments.push("--tracing=false".to_owned());
         arguments.push("--metrics-endpoint-auth=false".to_owned());
+    }
+    if !picker.has_metrics_extractor() {
+        let flags = input.topology.engine.metrics_flags();
+        arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
     }
     if picker.replicas.get() > 1 {
         arguments.push("--ha-enable-leader-election=true".to_owned());
@@ -198,8 +202,9 @@ fn variable(variable: &EnvVar) -> Value {
 
 /// The picker reads its configuration, and which kinds are served, once at its start: when either
 /// changes it has to be started anew.
-fn config_hash(picker: &EndpointPickerConfig, cluster: &impl Cluster) -> String {
-    let mut text = config_map::text(picker);
+fn config_hash(input: &Input<'_>, cluster: &impl Cluster) -> String {
+    let picker = &input.picker;
+    let mut text = config_map::text(picker, input.topology.engine);
     for kind in [picker.flavour.objective(), picker.flavour.model_rewrite()] {
         if cluster.serves(kind) {
             text.push_str(kind.as_str());

@@ -9,7 +9,7 @@ pub(super) fn build(input: &Input<'_>, names: &[String]) -> Value {
         .iter()
         .map(|name| json!({"model": {"type": "Exact", "value": name}}))
         .collect();
-    let kind = input.config.endpoint_picker.flavour.model_rewrite();
+    let kind = input.picker.flavour.model_rewrite();
     let mut object = input.head(kind, &input.topology.names.model);
     object["spec"] = json!({
         "poolRef": input.pool_ref(),

@@ -17,6 +17,7 @@ mod role_binding;
 mod service;
 mod service_account;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use kthena_bridge_api::child::{
@@ -24,8 +25,8 @@ use kthena_bridge_api::child::{
 };
 use serde_json::{Value, json};
 
-use crate::config::Config;
-use crate::exposure::{ENDPOINT_PICKER_PORT, EndpointPicker, Exposure};
+use crate::config::{Config, EndpointPickerConfig};
+use crate::exposure::{ENDPOINT_PICKER_PORT, EndpointPicker, Exposure, PickerSettings};
 use crate::observe::{Child, Cluster, Route};
 use crate::ownership::{self, Digest};
 use crate::topology::Topology;
@@ -91,6 +92,26 @@ struct Input<'a> {
     exposure: &'a Exposure,
     topology: &'a Topology,
     config: &'a Config,
+    /// The endpoint picker, where one is run.
+    picker: Cow<'a, EndpointPickerConfig>,
+}
+
+impl<'a> Input<'a> {
+    fn new(exposure: &'a Exposure, topology: &'a Topology, config: &'a Config) -> Self {
+        let usual = &config.endpoint_picker;
+        let picker = match &exposure.endpoint_picker {
+            EndpointPicker::Managed(settings) if **settings != PickerSettings::default() => {
+                Cow::Owned(usual.with(settings))
+            }
+            _ => Cow::Borrowed(usual),
+        };
+        Self {
+            exposure,
+            topology,
+            config,
+            picker,
+        }
+    }
 }
 
 /// Builds the objects that should exist. It cannot fail: what could was found out before.
@@ -100,15 +121,11 @@ pub fn build(
     config: &Config,
     cluster: &impl Cluster,
 ) -> Plan {
-    let input = Input {
-        exposure,
-        topology,
-        config,
-    };
+    let input = Input::new(exposure, topology, config);
     let mut plan = Plan::default();
     let asks_picker = topology.asks_picker();
-    let runs_picker = asks_picker && exposure.endpoint_picker == EndpointPicker::Managed;
-    let picker = &config.endpoint_picker;
+    let runs_picker = asks_picker && matches!(exposure.endpoint_picker, EndpointPicker::Managed(_));
+    let picker = &input.picker;
     let mut rewritten = input.rewritten();
     if runs_picker && !picker.rewrites_models() {
         plan.unserved = std::mem::take(&mut rewritten);
@@ -132,7 +149,7 @@ pub fn build(
             ChildKind::DestinationRule => runs_picker && topology.needs(kind),
             ChildKind::HealthCheckPolicy | ChildKind::GCPBackendPolicy => topology.needs(kind),
             ChildKind::InferenceObjective | ChildKind::LlmDInferenceObjective => {
-                asks_picker && exposure.priority.is_some() && kind == picker.flavour.objective()
+                asks_picker && !exposure.objectives.is_empty() && kind == picker.flavour.objective()
             }
             ChildKind::InferenceModelRewrite | ChildKind::LlmDInferenceModelRewrite => {
                 asks_picker && !rewritten.is_empty() && kind == picker.flavour.model_rewrite()
@@ -148,6 +165,13 @@ pub fn build(
             }
             continue;
         }
+        if kind == picker.flavour.objective() {
+            let objectives = exposure.objectives.iter();
+            let objects = objectives.map(|one| inference_objective::build(&input, one));
+            plan.objects
+                .extend(objects.map(|object| Desired::new(kind, object)));
+            continue;
+        }
         let object = match kind {
             ChildKind::ServiceAccount => service_account::build(&input),
             ChildKind::RoleBinding => role_binding::build(&input),
@@ -159,9 +183,8 @@ pub fn build(
             ChildKind::DestinationRule => destination_rule::build(&input),
             ChildKind::HealthCheckPolicy => health_check_policy::build(&input),
             ChildKind::GCPBackendPolicy => gcp_backend_policy::build(&input),
-            ChildKind::InferenceObjective | ChildKind::LlmDInferenceObjective => {
-                inference_objective::build(&input)
-            }
+            // Of the other flavour, which nothing wants.
+            ChildKind::InferenceObjective | ChildKind::LlmDInferenceObjective => continue,
             ChildKind::InferenceModelRewrite | ChildKind::LlmDInferenceModelRewrite => {
                 inference_model_rewrite::build(&input, &rewritten)
             }
@@ -174,11 +197,7 @@ pub fn build(
 
 /// The route that is to be, also while it is not written yet.
 pub fn route(exposure: &Exposure, topology: &Topology, config: &Config) -> Route {
-    let input = Input {
-        exposure,
-        topology,
-        config,
-    };
+    let input = Input::new(exposure, topology, config);
     Route::reduce(&http_route::build(&input))
 }
 
@@ -186,7 +205,7 @@ pub fn route(exposure: &Exposure, topology: &Topology, config: &Config) -> Route
 pub fn model_names(exposure: &Exposure, topology: &Topology) -> Vec<String> {
     let mut names = match &exposure.model_names {
         Some(names) => names.clone(),
-        None => std::iter::once(&topology.owner.name)
+        None => std::iter::once(&topology.model)
             .chain(&topology.served_names)
             .cloned()
             .collect(),
@@ -216,8 +235,8 @@ impl Input<'_> {
         });
         if !owner.uid.is_empty() {
             head["metadata"]["ownerReferences"] = json!([{
-                "apiVersion": "workload.serving.volcano.sh/v1alpha1",
-                "kind": "ModelBooster",
+                "apiVersion": owner.kind.api_version(),
+                "kind": owner.kind.as_str(),
                 "name": owner.name,
                 "uid": owner.uid,
                 "controller": true,
@@ -231,7 +250,7 @@ impl Input<'_> {
     /// The Service of the endpoint picker, and its port.
     fn picker_service(&self) -> (&str, u16) {
         match &self.exposure.endpoint_picker {
-            EndpointPicker::Managed => (&self.topology.names.picker, ENDPOINT_PICKER_PORT),
+            EndpointPicker::Managed(_) => (&self.topology.names.picker, ENDPOINT_PICKER_PORT),
             EndpointPicker::Service { name, port } => (name, *port),
         }
     }

@@ -13,7 +13,7 @@ use crate::config::NetworkPolicyPeer;
 use crate::exposure::ENDPOINT_PICKER_PORT;
 
 pub(super) fn build(input: &Input<'_>) -> Value {
-    let policy = &input.config.endpoint_picker.network_policy;
+    let policy = &input.picker.network_policy;
     let picker = &input.topology.names.picker;
     let tcp = |port: u16| json!({"port": port, "protocol": "TCP"});
     let ingress = [

@@ -12,7 +12,7 @@ pub(super) fn build(input: &Input<'_>) -> Value {
     object["roleRef"] = json!({
         "apiGroup": "rbac.authorization.k8s.io",
         "kind": if input.config.namespaces.is_empty() { "ClusterRole" } else { "Role" },
-        "name": input.config.endpoint_picker.cluster_role,
+        "name": input.picker.cluster_role,
     });
     object["subjects"] = json!([{
         "kind": "ServiceAccount",

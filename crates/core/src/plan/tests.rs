@@ -1,8 +1,12 @@
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::*;
 use crate::observe::Objects;
+use crate::owner::{Owner, OwnerKind};
 use crate::provider::{GKE, ISTIO, KTHENA_ROUTER, Provider};
+use crate::target::Target;
 use kthena_bridge_api::kthena::ModelBooster;
 
 fn plan_of(annotations: &[(&str, &str)], provider: &'static Provider, cluster: &Objects) -> Plan {
@@ -32,7 +36,9 @@ fn plan_with(
         ]}},
     }))
     .unwrap();
-    let topology = Topology::offline(&exposure, &model, cluster, provider).unwrap();
+    let owner = Owner::of(OwnerKind::ModelBooster, &model.metadata);
+    let target = Target::Booster(Arc::new(model));
+    let topology = Topology::offline(&exposure, &owner, &target, cluster, provider).unwrap();
     build(&exposure, &topology, &config, cluster)
 }
 

@@ -3,16 +3,26 @@
 use std::fmt::Write as _;
 
 use kthena_bridge_api::condition::Reason;
+use kthena_bridge_api::kthena::ModelServer;
 
 use super::{Cause, Outcome, Verdict};
 use crate::exposure::Exposure;
+use crate::observe::Cluster;
+use crate::owner::Owner;
+use crate::plan;
+use crate::target::Target;
 use crate::topology::Topology;
 
-pub(super) fn verdict(outcome: Outcome<'_>) -> Verdict {
+pub(super) fn verdict(
+    owner: &Owner,
+    target: Option<&Target>,
+    outcome: Outcome<'_>,
+    cluster: &impl Cluster,
+) -> Verdict {
     let (exposure, topology, plan, failures) = match outcome {
         Outcome::Invalid(invalid) => {
             return Verdict::new(
-                Reason::InvalidAnnotation,
+                owner.kind.invalid(),
                 format!("{invalid}; nothing is changed until this is mended"),
             );
         }
@@ -39,8 +49,11 @@ pub(super) fn verdict(outcome: Outcome<'_>) -> Verdict {
         return Verdict::new(
             Reason::NameConflict,
             format!(
-                "{} {}/{} exists and does not belong to this Model; it is left alone: remove or rename it",
-                conflict.kind, topology.owner.namespace, conflict.name
+                "{} {}/{} exists and does not belong to this {}; it is left alone: remove or rename it",
+                conflict.kind,
+                owner.namespace,
+                conflict.name,
+                owner.kind.called()
             ),
         );
     }
@@ -64,7 +77,45 @@ pub(super) fn verdict(outcome: Outcome<'_>) -> Verdict {
             plan.unserved.join(", ")
         );
     }
+    if let Some(Target::Server(server)) = target {
+        message.push_str(&passed_by(server, exposure, topology, cluster));
+    }
     Verdict::new(Reason::Accepted, message)
+}
+
+/// What ModelRoutes say of a ModelServer, which counts only for requests through kthena-router.
+fn passed_by(
+    server: &ModelServer,
+    exposure: &Exposure,
+    topology: &Topology,
+    cluster: &impl Cluster,
+) -> String {
+    let name = server.metadata.name.as_deref().unwrap_or_default();
+    let mut routes = cluster.model_routes(&topology.owner.namespace, name);
+    routes.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+    let known = plan::model_names(exposure, topology);
+    let mut message = String::new();
+    for route in routes {
+        let names = std::iter::once(&route.spec.model_name).chain(&route.spec.lora_adapters);
+        let unknown = names.filter(|name| !name.is_empty() && !known.contains(name));
+        let unknown: Vec<&str> = unknown.map(String::as_str).collect();
+        let mut lost = Vec::new();
+        if route.spec.rate_limit.is_some() {
+            lost.push("limits no rates".to_owned());
+        }
+        if !unknown.is_empty() {
+            lost.push(format!("rewrites no {}", unknown.join(", ")));
+        }
+        if !lost.is_empty() {
+            let _ = write!(
+                message,
+                "; ModelRoute {} {} here, since requests do not pass kthena-router",
+                route.metadata.name.as_deref().unwrap_or_default(),
+                lost.join(" and ")
+            );
+        }
+    }
+    message
 }
 
 /// Where and how the Model is served.
@@ -87,11 +138,17 @@ fn served_at(exposure: &Exposure, topology: &Topology) -> String {
     if exposure.paused {
         message.push_str("; paused: objects stay as they are");
     }
-    if exposure.priority.is_some() && topology.asks_picker() {
-        message.push_str(
-            "; the priority acts on requests with the header x-gateway-inference-objective: ",
+    if !exposure.objectives.is_empty() && topology.asks_picker() {
+        let names: Vec<&str> = exposure
+            .objectives
+            .iter()
+            .map(|o| o.name.as_str())
+            .collect();
+        let _ = write!(
+            message,
+            "; the priority acts on requests with the header x-gateway-inference-objective: {}",
+            names.join(" or ")
         );
-        message.push_str(&topology.names.model);
     }
     for note in topology.gateways.iter().filter_map(|g| g.provider.note) {
         message.push_str("; ");
@@ -99,7 +156,7 @@ fn served_at(exposure: &Exposure, topology: &Topology) -> String {
     }
     let unserved: Vec<&str> = match &exposure.model_names {
         Some(names) => names.iter().map(String::as_str).collect(),
-        None => vec![topology.owner.name.as_str()],
+        None => vec![topology.model.as_str()],
     };
     let unserved: Vec<&str> = unserved
         .into_iter()

@@ -1,22 +1,26 @@
-//! From what is observed to the two conditions on the Model.
+//! From what is observed to the two conditions on what asks for the exposure.
 //!
 //! `Programmed` is read off the live objects, not off the plan: it tells what serves now, also while the
 //! annotations are invalid and nothing is written. The first cause in the chain wins: Model, endpoints,
 //! endpoint picker, route, pool, Gateway.
 
 mod accepted;
+mod details;
 mod programmed;
+
+pub use details::details;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::condition::Reason;
-use kthena_bridge_api::kthena::ModelBooster;
 
-use crate::exposure::{Exposure, InvalidAnnotations};
+use crate::exposure::{Exposure, InvalidSettings};
 use crate::observe::Cluster;
+use crate::owner::Owner;
 use crate::plan::Plan;
+use crate::target::Target;
 use crate::topology::{NotAccepted, Topology};
 
 /// A condition: its reason, which implies its type and status, and its message.
@@ -63,7 +67,7 @@ impl Report {
 #[derive(Clone, Copy, Debug)]
 pub enum Outcome<'a> {
     /// Its annotations are not understood.
-    Invalid(&'a InvalidAnnotations),
+    Invalid(&'a InvalidSettings),
     /// It cannot be served as it is.
     NotAccepted(&'a NotAccepted),
     /// Its objects were written, but for the failures.
@@ -103,16 +107,17 @@ pub enum Cause {
     Other,
 }
 
-/// The conditions of a Model that is, or wants to be, exposed.
+/// The conditions of what is, or wants to be, exposed. Without a target it is not there.
 pub fn conditions(
-    model: &ModelBooster,
+    owner: &Owner,
+    target: Option<&Target>,
     outcome: Outcome<'_>,
     cluster: &impl Cluster,
     now: Timestamp,
 ) -> Report {
-    let (programmed, again_in) = programmed::verdict(model, outcome, cluster, now);
+    let (programmed, again_in) = programmed::verdict(owner, target, outcome, cluster, now);
     Report {
-        accepted: accepted::verdict(outcome),
+        accepted: accepted::verdict(owner, target, outcome, cluster),
         programmed,
         reachable: None,
         again_in,

@@ -6,18 +6,21 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kthena_bridge_api::annotation;
 use kthena_bridge_api::child::{ChildKind, LABEL_PICKER};
 use kthena_bridge_api::condition::Reason;
 use kthena_bridge_api::gateway::{Gateway, ParentReference, ParentStatus};
-use kthena_bridge_api::kthena::{LABEL_ROLE, LABEL_SERVING, ModelBooster};
+use kthena_bridge_api::kthena::{LABEL_ROLE, LABEL_SERVING};
 
 use super::{Cause, Outcome, Verdict};
 use crate::claims;
 use crate::config::FailureMode;
 use crate::observe::{Child, Cluster, Detail};
+use crate::owner::{Owner, OwnerKind};
 use crate::plan;
 use crate::provider::{GENERIC, ISTIO, Provider};
-use crate::topology::{Owner, is_active, listeners, provider_of};
+use crate::target::Target;
+use crate::topology::{listeners, provider_of};
 
 /// How long a silence counts as "not yet".
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,17 +29,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 type Check = Result<(), Verdict>;
 
 pub(super) fn verdict(
-    model: &ModelBooster,
+    owner: &Owner,
+    target: Option<&Target>,
     outcome: Outcome<'_>,
     cluster: &impl Cluster,
     now: Timestamp,
 ) -> (Verdict, Option<Duration>) {
-    let owner = Owner::of(&model.metadata);
     let child = |kind| owner.child(kind, cluster);
     let live = Live {
-        model,
+        target,
         outcome,
-        owner: &owner,
+        owner,
         namespace: &owner.namespace,
         pool: child(ChildKind::InferencePool),
         picker: child(ChildKind::Deployment),
@@ -72,9 +75,9 @@ pub(super) fn verdict(
     (verdict, None)
 }
 
-/// The live objects of one Model.
+/// The live objects of one exposure.
 struct Live<'a> {
-    model: &'a ModelBooster,
+    target: Option<&'a Target>,
     outcome: Outcome<'a>,
     owner: &'a Owner,
     namespace: &'a str,
@@ -200,7 +203,10 @@ impl Live<'_> {
         match self.outcome {
             Outcome::Applied { exposure, .. } if exposure.paused => Verdict::new(
                 Reason::WaitingForModel,
-                "nothing is served, and nothing is written while it is paused; remove kthena-bridge.io/paused",
+                format!(
+                    "nothing is served, and nothing is written while it is paused; remove {}",
+                    self.owner.setting(annotation::PAUSED)
+                ),
             ),
             Outcome::Applied { plan, failures, .. } if !plan.missing.is_empty() || !failures.is_empty() => {
                 Verdict::new(Reason::WaitingForModel, "nothing is served; see the condition Accepted")
@@ -209,55 +215,63 @@ impl Live<'_> {
                 Verdict::new(Reason::Pending, "the objects were written just now")
             }
             Outcome::Applied { .. } => self.failed().unwrap_or_else(|| {
-                Verdict::new(
-                    Reason::WaitingForModel,
-                    "the route is made when Kthena says Active=True and a pod is ready; see the conditions \
-                     of Kthena on this object",
-                )
+                let message = match (self.target, self.owner.kind) {
+                    (Some(Target::Server(_)) | None, _) => {
+                        "the route is made when a pod is ready".to_owned()
+                    }
+                    (_, OwnerKind::ModelBooster) => {
+                        "the route is made when Kthena says Active=True and a pod is ready; see the conditions of \
+                         Kthena on this object"
+                            .to_owned()
+                    }
+                    (Some(target), OwnerKind::ModelExposure) => format!(
+                        "the route is made when Kthena says Active=True and a pod is ready; see the conditions of \
+                         Kthena on {target}"
+                    ),
+                };
+                Verdict::new(Reason::WaitingForModel, message)
             }),
             _ => Verdict::new(Reason::WaitingForModel, "nothing is served; see the condition Accepted"),
         }
     }
 
-    /// Kthena never clears `Failed`, so it counts only while the Model is not active.
+    /// What Kthena says of a Model that failed.
     fn failed(&self) -> Option<Verdict> {
-        let conditions = &self.model.status.as_ref()?.conditions;
-        let failed = conditions
-            .iter()
-            .find(|c| c.type_ == "Failed" && c.status == "True")?;
-        (!is_active(self.model)).then(|| {
-            Verdict::new(
-                Reason::ModelFailed,
-                format!(
-                    "Kthena reports: {}; see the log of its controller-manager",
-                    failed.message
-                ),
-            )
-        })
+        let message = self.target?.failure()?;
+        Some(Verdict::new(
+            Reason::ModelFailed,
+            format!("Kthena reports: {message}; see the log of its controller-manager"),
+        ))
     }
 
     fn served_name(&self) -> Check {
-        match self.outcome {
-            Outcome::Applied { topology, .. } if topology.served_names.is_empty() => {
-                let missing = [LABEL_SERVING, LABEL_ROLE]
-                    .into_iter()
-                    .filter(|l| !topology.selector.contains_key(*l));
-                let missing: Vec<&str> = missing.collect();
-                let message = if missing.is_empty() {
-                    "the engine's command in the ModelServing has neither --served-model-name nor --model; set \
-                     served-model-name in the worker's config"
-                        .to_owned()
-                } else {
-                    format!(
-                        "kthena-bridge.io/pod-selector does not say which ModelServing and role the pods are of; \
-                         add {}",
-                        missing.join(" and ")
-                    )
-                };
-                Err(Verdict::new(Reason::ServedNameUnknown, message))
-            }
-            _ => Ok(()),
+        let Outcome::Applied { topology, .. } = self.outcome else {
+            return Ok(());
+        };
+        if !topology.served_names.is_empty() {
+            return Ok(());
         }
+        let missing = [LABEL_SERVING, LABEL_ROLE]
+            .into_iter()
+            .filter(|l| !topology.selector.contains_key(*l));
+        let missing: Vec<&str> = missing.collect();
+        let message = match self.target {
+            Some(Target::Server(_)) => format!(
+                "nobody says under which name the engine serves the model; set spec.model of ModelServer {}",
+                topology.model
+            ),
+            _ if missing.is_empty() => {
+                "the engine's command in the ModelServing has neither --served-model-name nor --model; set \
+                 served-model-name in the worker's config"
+                    .to_owned()
+            }
+            _ => format!(
+                "{} does not say which ModelServing and role the pods are of; add {}",
+                self.owner.setting(annotation::POD_SELECTOR),
+                missing.join(" and ")
+            ),
+        };
+        Err(Verdict::new(Reason::ServedNameUnknown, message))
     }
 
     /// Whether a pod of the pool is ready, and on its port.
@@ -277,8 +291,9 @@ impl Live<'_> {
                 let namespace = self.namespace;
                 let message = match all.iter().find_map(|pod| pod.stuck.as_ref()) {
                     _ if all.is_empty() => format!(
-                        "no pod in namespace {namespace} has the labels {labels}; see replicas of the Model, and \
-                         kthena-bridge.io/pod-selector if it is set"
+                        "no pod in namespace {namespace} has the labels {labels}; see replicas of the Model, and {} if \
+                         it is set",
+                        self.owner.setting(annotation::POD_SELECTOR)
                     ),
                     Some(stuck) => format!("the pods in namespace {namespace} with the labels {labels} are not ready: {stuck}"),
                     None => format!("the pods in namespace {namespace} with the labels {labels} are not ready"),
@@ -302,8 +317,9 @@ impl Live<'_> {
         Err(Verdict::new(
             Reason::PortNotServed,
             format!(
-                "requests go to port {target}, and the ready pods serve on {}; set kthena-bridge.io/target-port",
-                ports.join(", ")
+                "requests go to port {target}, and the ready pods serve on {}; set {}",
+                ports.join(", "),
+                self.owner.setting(annotation::TARGET_PORT)
             ),
         ))
     }
@@ -319,11 +335,13 @@ impl Live<'_> {
         Err(Verdict::new(
             Reason::RouteOutranked,
             format!(
-                "HTTPRoute {}/{} gets the requests for {}: remove it, or choose another kthena-bridge.io/path, \
-                 kthena-bridge.io/hostnames or kthena-bridge.io/match-model",
+                "HTTPRoute {}/{} gets the requests for {}: remove it, or choose another {}, {} or {}",
                 conflict.holder.namespace(),
                 conflict.holder.name(),
-                conflict.held
+                conflict.held,
+                self.owner.setting(annotation::PATH),
+                self.owner.setting(annotation::HOSTNAMES),
+                self.owner.setting(annotation::MATCH_MODEL)
             ),
         ))
     }

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use kthena_bridge_api::gateway::{Gateway, GatewayClass, GatewayClassSpec};
 use serde_json::{Value, json};
 
+use kthena_bridge_api::kthena::ModelBooster;
+
 use super::*;
 use crate::config::Config;
 use crate::observe::{Child, Objects, Pod};
+use crate::owner::OwnerKind;
 use crate::plan;
 
 /// The recordings that the stand-in gateway is tested with.
@@ -115,12 +118,19 @@ fn picker(cluster: &mut Objects, ready: i32) {
     add(cluster, ChildKind::Deployment, "demo-epp", &deployment);
 }
 
+fn owner_and_target(model: &ModelBooster) -> (Owner, Target) {
+    let owner = Owner::of(OwnerKind::ModelBooster, &model.metadata);
+    (owner, Target::Booster(Arc::new(model.clone())))
+}
+
 /// The conditions with annotations that are not understood: only what is live can tell.
 fn report(cluster: &Objects, conditions: &Value, now: &str) -> Report {
     let annotations = [("kthena-bridge.io/expose".to_owned(), "yes".to_owned())].into();
     let invalid = Exposure::parse("default", "demo", &annotations, &Config::default()).unwrap_err();
+    let (owner, target) = owner_and_target(&model(conditions));
     self::conditions(
-        &model(conditions),
+        &owner,
+        Some(&target),
         Outcome::Invalid(&invalid),
         cluster,
         now.parse().unwrap(),
@@ -295,8 +305,9 @@ fn names_that_an_old_picker_does_not_rewrite_are_told() {
         .unwrap();
     let cluster = cluster(&recorded!("ok"), true);
     let model = model(&active());
-    let mut topology =
-        crate::Topology::offline(&exposure, &model, &cluster, &crate::provider::ISTIO).unwrap();
+    let (owner, target) = owner_and_target(&model);
+    let provider = &crate::provider::ISTIO;
+    let mut topology = Topology::offline(&exposure, &owner, &target, &cluster, provider).unwrap();
     topology.served_names = vec!["served".to_owned()];
     let plan = plan::build(&exposure, &topology, &config, &cluster);
     let outcome = Outcome::Applied {
@@ -305,7 +316,8 @@ fn names_that_an_old_picker_does_not_rewrite_are_told() {
         plan: &plan,
         failures: &[],
     };
-    let told = self::conditions(&model, outcome, &cluster, SOON.parse().unwrap()).accepted;
+    let now = SOON.parse().unwrap();
+    let told = self::conditions(&owner, Some(&target), outcome, &cluster, now).accepted;
     assert_eq!(told.reason, Reason::Accepted);
     assert!(
         told.message

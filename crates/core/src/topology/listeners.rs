@@ -1,6 +1,7 @@
 //! Which listeners of a Gateway take a route of a namespace, and for which hosts.
 //! <https://gateway-api.sigs.k8s.io/reference/spec/#allowedroutes>
 
+use kthena_bridge_api::annotation;
 use kthena_bridge_api::condition::Reason;
 use kthena_bridge_api::gateway::{self, Gateway, Listener};
 use kube::core::{Selector, SelectorExt as _};
@@ -9,6 +10,7 @@ use super::NotAccepted;
 use crate::exposure::GatewayRef;
 use crate::hostname;
 use crate::observe::Cluster;
+use crate::owner::Owner;
 
 /// The listeners that a reference means: the one that it names, or all.
 pub(crate) fn of<'a>(
@@ -36,15 +38,17 @@ enum Admission {
     Unknown,
 }
 
-/// Checks that a route of `namespace` for these hosts can be attached before it is. What it returns is why
+/// Checks that a route of the owner's namespace for these hosts can be attached before it is. What it returns is why
 /// that cannot be known.
 pub(super) fn admit(
     reference: &GatewayRef,
     gateway: &Gateway,
-    namespace: &str,
+    owner: &Owner,
     hostnames: &[String],
     cluster: &impl Cluster,
 ) -> Result<Option<String>, NotAccepted> {
+    let namespace = owner.namespace.as_str();
+    let setting = owner.setting(annotation::GATEWAY);
     let called = format!("Gateway {}/{}", reference.namespace, reference.name);
     let refuse = |reason, message| Err(NotAccepted { reason, message });
     let listeners: Vec<&Listener> = of(gateway, reference.listener.as_deref()).collect();
@@ -56,14 +60,11 @@ pub(super) fn admit(
             .map(|l| l.name.as_str())
             .collect();
         let Some(named) = &reference.listener else {
-            let message = format!(
-                "{called} has no listeners at all; name another in kthena-bridge.io/gateway"
-            );
+            let message = format!("{called} has no listeners at all; name another in {setting}");
             return refuse(Reason::ListenerNotFound, message);
         };
         let message = format!(
-            "{called} has no listener {named}; it has {}: name one of them in kthena-bridge.io/gateway, or none \
-             for all",
+            "{called} has no listener {named}; it has {}: name one of them in {setting}, or none for all",
             names.join(", ")
         );
         return refuse(Reason::ListenerNotFound, message);
@@ -96,15 +97,16 @@ pub(super) fn admit(
     if other_hosts.is_empty() {
         let message = format!(
             "{called} takes no HTTPRoute of namespace {namespace}: {}; its owner can change that, or name another in \
-             kthena-bridge.io/gateway",
+             {setting}",
             closed.join("; ")
         );
         return refuse(Reason::NotAllowedByListeners, message);
     }
     let message = format!(
-        "{called} serves none of the hosts {}: {}; change kthena-bridge.io/hostnames or the listener",
+        "{called} serves none of the hosts {}: {}; change {} or the listener",
         hostnames.join(", "),
-        other_hosts.join("; ")
+        other_hosts.join("; "),
+        owner.setting(annotation::HOSTNAMES)
     );
     refuse(Reason::HostnameNotAllowed, message)
 }

@@ -1,12 +1,12 @@
-use std::sync::Arc;
-
 use kthena_bridge_api::gateway::{Gateway, GatewayClass, GatewayClassSpec, GatewaySpec, Listener};
+use kthena_bridge_api::kthena::{LABEL_MODEL_NAME, LABEL_SERVING};
 use serde_json::json;
 
 use super::*;
 use crate::config::Config;
 use crate::observe::{Objects, Pod};
 use crate::provider::{GENERIC, ISTIO};
+use crate::target::leader_pods;
 
 fn exposure(pairs: &[(&str, &str)]) -> Exposure {
     exposure_with("", pairs)
@@ -93,7 +93,7 @@ fn every_form_of_the_spec_is_read() {
         json!({"backend": {"name": "b", "type": "vLLM", "minReplicas": 1, "maxReplicas": 2}}),
         json!({"backends": [{"name": "b", "type": "vLLM", "routeWeight": 100}]}),
     ] {
-        let topology = Topology::of(&exposure(&[]), &model(&spec), &cluster()).unwrap();
+        let topology = Topology::of_model(&exposure(&[]), &model(&spec), &cluster()).unwrap();
         assert_eq!(topology.selector[LABEL_SERVING], "demo-b");
         assert_eq!(topology.target_port, 8000);
         assert_eq!(topology.gateways[0].provider, &ISTIO);
@@ -108,10 +108,10 @@ fn what_one_pool_cannot_serve_is_refused_unless_the_pods_are_named() {
         json!({"backends": [{"name": "a", "type": "vLLM"}, {"name": "b", "type": "vLLM"}]}),
     ] {
         let model = model(&spec);
-        let refused = Topology::of(&exposure(&[]), &model, &cluster()).unwrap_err();
+        let refused = Topology::of_model(&exposure(&[]), &model, &cluster()).unwrap_err();
         assert_eq!(refused.reason, Reason::UnsupportedTopology);
         let named = exposure(&[("pod-selector", "modelserving.volcano.sh/role=decode")]);
-        assert!(Topology::of(&named, &model, &cluster()).is_ok());
+        assert!(Topology::of_model(&named, &model, &cluster()).is_ok());
     }
 }
 
@@ -120,14 +120,15 @@ fn the_only_gateway_is_taken_and_of_two_one_must_be_named() {
     let model = model(&json!({"backend": {"name": "b", "type": "vLLM"}}));
     let mut cluster = cluster();
     cluster.gateways.push(gateway("second"));
-    let refused = Topology::of(&exposure(&[]), &model, &cluster).unwrap_err();
+    let refused = Topology::of_model(&exposure(&[]), &model, &cluster).unwrap_err();
     assert_eq!(refused.reason, Reason::GatewayNotSpecified);
     assert!(
         refused.message.contains("inference-gateway, second"),
         "{refused}"
     );
-    assert!(Topology::of(&exposure(&[("gateway", "second")]), &model, &cluster).is_ok());
-    let refused = Topology::of(&exposure(&[("gateway", "third")]), &model, &cluster).unwrap_err();
+    assert!(Topology::of_model(&exposure(&[("gateway", "second")]), &model, &cluster).is_ok());
+    let refused =
+        Topology::of_model(&exposure(&[("gateway", "third")]), &model, &cluster).unwrap_err();
     assert_eq!(refused.reason, Reason::GatewayNotFound);
 }
 
@@ -136,7 +137,7 @@ fn a_gateway_that_the_operator_does_not_allow_is_refused_whether_it_is_named_or_
     let model = model(&json!({"backend": {"name": "b"}}));
     let reason = |allowed: &str, pairs: &[(&str, &str)]| {
         let exposure = exposure_with(&format!("allowedGateways: [{allowed}]"), pairs);
-        match Topology::of(&exposure, &model, &cluster()) {
+        match Topology::of_model(&exposure, &model, &cluster()) {
             Ok(_) => None,
             Err(refused) => {
                 assert!(
@@ -168,7 +169,7 @@ fn an_unknown_gateway_class_is_generic() {
         gateway_classes: Vec::new(),
         ..cluster()
     };
-    let topology = Topology::of(&exposure(&[]), &model, &cluster).unwrap();
+    let topology = Topology::of_model(&exposure(&[]), &model, &cluster).unwrap();
     assert_eq!(topology.gateways[0].provider, &GENERIC);
 }
 
@@ -178,13 +179,13 @@ fn it_is_activated_by_a_ready_pod_of_an_active_model() {
     let mut cluster = cluster();
     cluster.pods = vec![pod("demo-b", false)];
     assert!(
-        !Topology::of(&exposure(&[]), &model, &cluster)
+        !Topology::of_model(&exposure(&[]), &model, &cluster)
             .unwrap()
             .activated
     );
     cluster.pods.push(pod("demo-b", true));
     assert!(
-        Topology::of(&exposure(&[]), &model, &cluster)
+        Topology::of_model(&exposure(&[]), &model, &cluster)
             .unwrap()
             .activated
     );
@@ -210,7 +211,7 @@ fn refused(
         .copied()
         .collect();
     let model = model(&json!({"backend": {"name": "b", "type": "vLLM"}}));
-    Topology::of(&exposure(&annotations), &model, &cluster).err()
+    Topology::of_model(&exposure(&annotations), &model, &cluster).err()
 }
 
 #[test]
@@ -312,7 +313,7 @@ fn headers_are_not_asked_of_a_gateway_that_skips_them() {
     let exposure = Exposure::parse("default", "demo", &annotations, &config)
         .unwrap()
         .unwrap();
-    let refused = Topology::of(
+    let refused = Topology::of_model(
         &exposure,
         &model(&json!({"backend": {"name": "b"}})),
         &cluster,
@@ -351,7 +352,7 @@ fn a_renamed_backend_is_followed_when_its_first_pod_is_ready() {
         );
         cluster.children.insert(key, pool(current));
         cluster.pods = pods;
-        Topology::of(&exposure(&[]), &model, &cluster)
+        Topology::of_model(&exposure(&[]), &model, &cluster)
             .unwrap()
             .selector[LABEL_SERVING]
             .clone()
@@ -388,7 +389,7 @@ fn confined_to_namespaces_a_gateway_is_what_the_configuration_says() {
     let model = model(&json!({"backend": {"name": "b"}}));
     let named = exposure(&[("gateway", "infra/inference-gateway")]);
     let mut cluster = confined("infra", &json!({"from": "All"}));
-    let refused = Topology::of(&named, &model, &cluster).unwrap_err();
+    let refused = Topology::of_model(&named, &model, &cluster).unwrap_err();
     assert_eq!(refused.reason, Reason::Forbidden, "its class is not known");
     assert!(
         refused
@@ -400,19 +401,19 @@ fn confined_to_namespaces_a_gateway_is_what_the_configuration_says() {
 
     let key = ("infra".to_owned(), "inference-gateway".to_owned());
     cluster.configured.insert(key, &ISTIO);
-    let served = Topology::of(&named, &model, &cluster).unwrap();
+    let served = Topology::of_model(&named, &model, &cluster).unwrap();
     assert_eq!(served.gateways[0].provider, &ISTIO);
     assert_eq!(served.gateways[0].unknown, None);
 
     cluster.gateways.clear();
-    let served = Topology::of(&named, &model, &cluster).unwrap();
+    let served = Topology::of_model(&named, &model, &cluster).unwrap();
     assert_eq!(
         served.gateways[0].provider, &ISTIO,
         "it may not even be read"
     );
 
     cluster.configured.clear();
-    let refused = Topology::of(&named, &model, &cluster).unwrap_err();
+    let refused = Topology::of_model(&named, &model, &cluster).unwrap_err();
     assert_eq!(refused.reason, Reason::GatewayNotFound);
     assert!(
         refused
@@ -432,7 +433,7 @@ fn confined_to_namespaces_their_labels_are_not_guessed() {
     let key = ("infra".to_owned(), "inference-gateway".to_owned());
     cluster.configured.insert(key, &ISTIO);
     let unknown = |cluster: &Objects, exposure: &Exposure| {
-        let mut topology = Topology::of(exposure, &model, cluster).unwrap();
+        let mut topology = Topology::of_model(exposure, &model, cluster).unwrap();
         topology.gateways.remove(0).unknown
     };
     let told = unknown(&cluster, &named).unwrap();

@@ -2,13 +2,15 @@
 //! and what the API server then records as ours is exactly what was asked for. If it were not, an
 //! operator that starts would find a difference in objects that are as they should be, and write.
 
+use std::sync::Arc;
+
 use kthena_bridge_api::FIELD_MANAGER;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_core::observe::Objects;
 use kthena_bridge_core::plan::{self, Desired};
 use kthena_bridge_core::provider::Provider;
-use kthena_bridge_core::{Config, Exposure, Topology, ownership};
+use kthena_bridge_core::{Config, Exposure, Owner, OwnerKind, Target, Topology, ownership};
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams, ValidationDirective};
 use kube::core::Request;
 use kube::{Api, Client, Resource};
@@ -43,7 +45,9 @@ fn planned(model: &ModelBooster, provider: &str, annotations: &[(&str, &str)]) -
         .unwrap();
     let cluster = Objects::default();
     let provider = Provider::named(provider).unwrap();
-    let topology = Topology::offline(&exposure, model, &cluster, provider).unwrap();
+    let owner = Owner::of(OwnerKind::ModelBooster, &model.metadata);
+    let target = Target::Booster(Arc::new(model.clone()));
+    let topology = Topology::offline(&exposure, &owner, &target, &cluster, provider).unwrap();
     plan::build(&exposure, &topology, &config, &cluster).objects
 }
 

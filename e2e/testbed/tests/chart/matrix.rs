@@ -86,10 +86,11 @@ fn configured() -> Option<(String, String)> {
 }
 
 /// Every kind that the chart knows.
-const KINDS: [&str; 13] = [
+const KINDS: [&str; 14] = [
     "ClusterRole",
     "ClusterRoleBinding",
     "ConfigMap",
+    "CustomResourceDefinition",
     "Deployment",
     "NetworkPolicy",
     "Pod",

@@ -14,6 +14,7 @@ fn the_table_is_that_of_the_annotations() {
         form,
         default,
         effect,
+        ..
     } in annotation::ALL
     {
         writeln!(table, "| `{key}` | {form} | {default} | {effect} |").unwrap();
@@ -29,9 +30,10 @@ fn documents_name_annotations_that_there_are() {
         for rest in text.split("kthena-bridge.io/").skip(1) {
             let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '-');
             let key = rest[..end.unwrap_or(rest.len())].trim_end_matches('-');
-            // Nothing, a placeholder, or a label or annotation on what is written.
+            // Nothing, a placeholder, the version of ModelExposure, or a label or annotation on what is written.
             let others = [
                 "",
+                "v",
                 "endpoint-picker",
                 "model",
                 "activated",

@@ -10,6 +10,7 @@ mod annotations;
 mod by_hand;
 mod configuration;
 mod links;
+mod model_exposure;
 mod operations;
 mod providers;
 mod readme;

@@ -4,7 +4,7 @@ use kthena_bridge_api::annotation::EXPOSE;
 use kthena_bridge_api::condition::{ConditionType, Reason, Status};
 use serde_json::{Value, json};
 
-use crate::judge::{APPLICATION_HEALTH, Health, judge, models};
+use crate::judge::{APPLICATION_HEALTH, EXPOSURE_HEALTH, Health, judge, models};
 
 const GENERATION: i64 = 3;
 
@@ -82,6 +82,9 @@ fn health_of(reason: Reason) -> Health {
 
         // Somebody has to change something.
         Reason::InvalidAnnotation
+        | Reason::InvalidSpec
+        | Reason::TargetNotFound
+        | Reason::AlreadyExposed
         | Reason::GatewayNotSpecified
         | Reason::GatewayNotFound
         | Reason::ListenerNotFound
@@ -467,6 +470,59 @@ fn what_stands_in_the_way_is_never_healthy() {
             !refused || health_of(*reason) == Health::Degraded,
             "{reason}"
         );
+    }
+}
+
+/// The same conditions on a ModelExposure.
+fn as_exposure(mut object: Value) -> Value {
+    object["apiVersion"] = "kthena-bridge.io/v1alpha1".into();
+    object["kind"] = "ModelExposure".into();
+    object["metadata"]["annotations"] = json!({});
+    object["spec"] = json!({"targetRef": {"kind": "ModelBooster", "name": "demo"}});
+    let conditions = object["status"]["conditions"].as_array_mut().unwrap();
+    conditions.retain(|condition| condition["type"] != "Active");
+    object
+}
+
+#[test]
+fn a_model_exposure_is_judged_as_an_exposed_model() {
+    let objects: Vec<Value> = Reason::ALL
+        .iter()
+        .map(|r| as_exposure(served_but(*r)))
+        .collect();
+    for (reason, verdict) in Reason::ALL.iter().zip(judge(EXPOSURE_HEALTH, &objects)) {
+        verdict
+            .is(health_of(*reason))
+            .unwrap_or_else(|wrong| unreachable!("{reason} {wrong}"));
+    }
+    let older = objects.into_iter().map(|mut object| {
+        object["metadata"]["generation"] = (GENERATION + 1).into();
+        object
+    });
+    let older: Vec<Value> = older.collect();
+    for verdict in judge(EXPOSURE_HEALTH, &older) {
+        verdict.is(Health::Progressing).unwrap();
+    }
+}
+
+#[test]
+fn a_model_exposure_without_something_is_not_healthy_by_it() {
+    let bad = Reason::ALL.iter().filter(|reason| {
+        health_of(**reason) != Health::Healthy && reason.condition() != ConditionType::Reachable
+    });
+    let mut objects: Vec<Value> = bad
+        .flat_map(|reason| without_one(&as_exposure(served_but(*reason))))
+        .collect();
+    objects.retain(|o| o["kind"].is_string() && o["apiVersion"].is_string());
+    for (object, verdict) in objects.iter().zip(judge(EXPOSURE_HEALTH, &objects)) {
+        assert_eq!(verdict.argo_cd.error, "", "{object:#}");
+        let (argo_cd, flux) = (&verdict.argo_cd.status, &verdict.flux.status);
+        assert!(
+            ["Progressing", "Degraded"].contains(&argo_cd.as_str()),
+            "{argo_cd}: {object:#}"
+        );
+        let waits = !verdict.flux.error.is_empty();
+        assert!(waits || flux != "Current", "{flux}: {object:#}");
     }
 }
 

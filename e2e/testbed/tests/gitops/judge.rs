@@ -11,6 +11,7 @@ use testbed::documents;
 use crate::read;
 
 pub(crate) const MODEL_HEALTH: &str = "config/argo-cd/modelbooster-health.lua";
+pub(crate) const EXPOSURE_HEALTH: &str = "config/argo-cd/modelexposure-health.lua";
 pub(crate) const APPLICATION_HEALTH: &str = "config/argo-cd/application-health.lua";
 pub(crate) const KUSTOMIZATIONS: &str = "config/flux/kustomizations.yaml";
 

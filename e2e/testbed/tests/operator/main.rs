@@ -10,6 +10,8 @@ mod claims;
 mod drift;
 mod kthena_router;
 mod metrics;
+mod model_exposure;
+mod model_server;
 mod reachable;
 mod rights;
 mod serve;

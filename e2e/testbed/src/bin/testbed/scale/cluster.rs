@@ -21,6 +21,7 @@ use testbed::{
     kustomize,
 };
 
+use super::By;
 use super::stamp::Stamp;
 
 /// The Gateway of every namespace.
@@ -257,7 +258,7 @@ pub(crate) async fn models(
     namespaces: &[Namespace<'_>],
     prefix: &str,
     count: usize,
-    exposed: bool,
+    exposed: (bool, By),
 ) -> Result<Vec<Model>> {
     let places = (0..count).zip(namespaces.iter().cycle());
     stream::iter(places)
@@ -277,15 +278,17 @@ impl Recorded {
         client: &Client,
         namespace: &str,
         name: &str,
-        exposed: bool,
+        (exposed, by): (bool, By),
     ) -> Result<Model> {
         let names = [(FIRST, name), (self.namespace.as_str(), namespace)];
         let mut model = self.model.value(&names)?;
-        let annotations = &mut model["metadata"]["annotations"];
-        annotations[format!("{DOMAIN}/gateway")] = GATEWAY.into();
-        annotations[format!("{DOMAIN}/path")] = format!("/{name}").into();
-        if exposed {
-            annotations[format!("{DOMAIN}/expose")] = "true".into();
+        if by == By::Annotations {
+            let annotations = &mut model["metadata"]["annotations"];
+            annotations[format!("{DOMAIN}/gateway")] = GATEWAY.into();
+            annotations[format!("{DOMAIN}/path")] = format!("/{name}").into();
+            if exposed {
+                annotations[format!("{DOMAIN}/expose")] = "true".into();
+            }
         }
         let uid = create(&api_of(client, namespace, &model)?, &model).await?;
         Ok(Model {
@@ -301,7 +304,7 @@ impl Recorded {
         client: &Client,
         namespace: String,
         name: String,
-        exposed: bool,
+        exposed: (bool, By),
     ) -> Result<Model> {
         let model = self.make(client, &namespace, &name, exposed).await?;
         let names = [
@@ -326,8 +329,28 @@ impl Recorded {
             "ModelBooster",
         );
         set_status(&models, &name, &self.model_status).await?;
+        if exposed == (true, By::Objects) {
+            exposure(client, &namespace, &name).await?;
+        }
         Ok(model)
     }
+}
+
+/// Makes the ModelExposure of a Model.
+pub(crate) async fn exposure(client: &Client, namespace: &str, name: &str) -> Result<()> {
+    let object = json!({
+        "apiVersion": "kthena-bridge.io/v1alpha1",
+        "kind": "ModelExposure",
+        "metadata": {"name": name},
+        "spec": {
+            "targetRef": {"kind": "ModelBooster", "name": name},
+            "gateways": [{"name": GATEWAY}],
+            "path": format!("/{name}"),
+        },
+    });
+    create(&api_of(client, namespace, &object)?, &object)
+        .await
+        .map(drop)
 }
 
 async fn set_status(api: &Api<DynamicObject>, name: &str, status: &Value) -> Result<()> {
@@ -346,7 +369,7 @@ async fn create(api: &Api<DynamicObject>, object: &Value) -> Result<String> {
 
 /// The client of a kind of Kthena or of Gateway API.
 pub(crate) fn api(client: &Client, namespace: &str, group: &str, kind: &str) -> Api<DynamicObject> {
-    let version = if group.ends_with("volcano.sh") {
+    let version = if group.ends_with("volcano.sh") || group == DOMAIN {
         "v1alpha1"
     } else {
         "v1"

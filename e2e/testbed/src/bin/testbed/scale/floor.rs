@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use testbed::{Error, Result, TestBed};
 use tokio::task::JoinSet;
 
+use super::By;
 use super::cluster::{self, Model, Recorded, api};
 use super::measure::number;
 use super::stamp::Stamp;
@@ -218,7 +219,11 @@ pub(crate) async fn rates(
         };
         let names = (0..models).map(|n| format!("floor-{round:03}-{n:05}"));
         let made: Vec<Model> = stream::iter(names)
-            .map(async |name| recorded.make(&client, namespace.name(), &name, true).await)
+            .map(async |name| {
+                recorded
+                    .make(&client, namespace.name(), &name, (true, By::Annotations))
+                    .await
+            })
             .buffer_unordered(16)
             .try_collect()
             .await?;

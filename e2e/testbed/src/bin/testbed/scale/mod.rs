@@ -40,6 +40,9 @@ pub(crate) struct Arguments {
     /// Over how many namespaces they are.
     #[arg(long, default_value_t = 50)]
     namespaces: usize,
+    /// How the Models are exposed.
+    #[arg(long, value_enum, default_value = "annotations")]
+    by: By,
     /// How long nothing happens, in seconds.
     #[arg(long, value_parser = seconds, default_value = "60")]
     quiet: Duration,
@@ -73,6 +76,15 @@ pub(crate) struct Arguments {
     /// Measure one part, in this process, and print it as JSON: `all:1000`, `objects:100`.
     #[arg(long, hide = true)]
     part: Option<String>,
+}
+
+/// How Models are exposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum By {
+    /// By their annotations.
+    Annotations,
+    /// By a ModelExposure each.
+    Objects,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

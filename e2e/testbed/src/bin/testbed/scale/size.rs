@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt as _, TryStreamExt as _};
 use kthena_bridge_api::DOMAIN;
 use kthena_bridge_api::child::ChildKind;
-use kthena_bridge_api::kthena::ModelBooster;
 use kube::api::{
     DeleteParams, DynamicObject, ListParams, Patch, PatchParams, WatchEvent, WatchParams,
 };
@@ -18,13 +17,13 @@ use serde_json::{Value, json};
 use testbed::audit::Tail;
 use testbed::{Error, Namespace, Result, TestBed};
 
-use super::Arguments;
 use super::cluster::{self, Model, Recorded};
 use super::figure::{Bar, Figure};
 use super::floor::{self, Bodies};
 use super::measure::{Counted, number, quantile};
 use super::operator::Operator;
 use super::stand_in::{KINDS, StandIn};
+use super::{Arguments, By};
 
 /// The best peer's Models per second with 100 and with 1,000; with more nobody's was measured.
 const PEERS: [(usize, f64); 2] = [(100, 16.6), (1000, 12.8)];
@@ -82,9 +81,19 @@ impl<'a> Scene<'a> {
         let client = bed.client()?;
         let namespaces = cluster::namespaces(bed, "scale", arguments.namespaces).await?;
         let began = Instant::now();
-        let models = cluster::models(&client, &recorded, &namespaces, "model", count, true).await?;
-        let spares =
-            cluster::models(&client, &recorded, &namespaces, "spare", spares, false).await?;
+        let make = |prefix, count, exposed| {
+            let by = arguments.by;
+            cluster::models(
+                &client,
+                &recorded,
+                &namespaces,
+                prefix,
+                count,
+                (exposed, by),
+            )
+        };
+        let models = make("model", count, true).await?;
+        let spares = make("spare", spares, false).await?;
         eprintln!(
             "{count} exposed Models and {} others after {:.0?}",
             spares.len(),
@@ -121,20 +130,42 @@ impl<'a> Scene<'a> {
         self.models.iter().map(Model::key).collect()
     }
 
-    fn api(&self, model: &Model) -> Api<ModelBooster> {
-        Api::namespaced(self.client.clone(), &model.namespace)
-    }
-
     async fn annotate(&self, model: &Model, key: &str, value: &str) -> Result<()> {
         let annotations = json!({"metadata": {"annotations": {format!("{DOMAIN}/{key}"): value}}});
-        let patch = Patch::Merge(annotations);
-        let api = self.api(model);
-        let patched = api
-            .patch(&model.name, &PatchParams::default(), &patch)
-            .await;
+        self.patch(model, "ModelBooster", &annotations).await
+    }
+
+    async fn patch(&self, model: &Model, kind: &str, patch: &Value) -> Result<()> {
+        let group = match kind {
+            "ModelExposure" => DOMAIN,
+            _ => "workload.serving.volcano.sh",
+        };
+        let api = cluster::api(&self.client, &model.namespace, group, kind);
+        let patch = Patch::Merge(patch);
+        let params = PatchParams::default();
+        let patched = api.patch(&model.name, &params, &patch).await;
         patched
             .map(drop)
-            .map_err(|e| Error::Other(format!("annotating {}: {e}", model.key())))
+            .map_err(|e| Error::Other(format!("changing {kind} {}: {e}", model.key())))
+    }
+
+    /// Has a Model exposed that was made already.
+    async fn have_exposed(&self, model: &Model) -> Result<()> {
+        match self.arguments.by {
+            By::Annotations => self.annotate(model, "expose", "true").await,
+            By::Objects => cluster::exposure(&self.client, &model.namespace, &model.name).await,
+        }
+    }
+
+    /// Changes how long a request to a Model may take.
+    async fn edit(&self, model: &Model, timeout: &str) -> Result<()> {
+        match self.arguments.by {
+            By::Annotations => self.annotate(model, "request-timeout", timeout).await,
+            By::Objects => {
+                let patch = json!({"spec": {"requestTimeout": timeout}});
+                self.patch(model, "ModelExposure", &patch).await
+            }
+        }
     }
 
     /// Waits until nothing was written for a while, and adds up what was.
@@ -162,7 +193,7 @@ impl<'a> Scene<'a> {
     /// Exposes a Model, and tells how long it took until its route was seen.
     async fn expose(&self, model: &Model, stand_in: &StandIn, limit: Duration) -> Result<Duration> {
         let began = Instant::now();
-        self.annotate(model, "expose", "true").await?;
+        self.have_exposed(model).await?;
         let route = (ChildKind::HTTPRoute, model.key());
         let what = format!("{} has a route", model.key());
         let seen = stand_in.until(&what, limit, |seen| {
@@ -454,7 +485,7 @@ async fn edits(scene: &mut Scene<'_>, measured: &mut Measured) -> Result<()> {
     for (name, timeout) in [("the first time", "301s"), ("later", "302s")] {
         let mut counted = Counted::default();
         for model in &edited {
-            scene.annotate(model, "request-timeout", timeout).await?;
+            scene.edit(model, timeout).await?;
             scene.until_quiet(&mut counted, quiet).await?;
         }
         measured.details[format!("edited {name}")] = json!(counted.by_kind);

@@ -1,4 +1,4 @@
-//! The names under which an engine serves its Model, as vLLM reads them from its command line.
+//! The names under which an engine serves its Model, as vLLM and SGLang read them from their command lines.
 //!
 //! A ModelServer's `spec.model` is no source: it is the Model's name where none is set, and vLLM then
 //! serves the path of the weights.
@@ -65,8 +65,9 @@ fn of_command<'a>(words: impl Iterator<Item = &'a str>) -> Vec<String> {
     };
     let served = values("--served-model-name");
     if served.is_empty() {
-        // vLLM serves under what --model says, even where that is a path.
-        values("--model").into_iter().take(1).collect()
+        // vLLM serves under what --model says, even where that is a path, and SGLang under --model-path.
+        let model = ["--model", "--model-path"].map(values);
+        model.into_iter().flatten().take(1).collect()
     } else {
         served
     }

@@ -1,4 +1,5 @@
-//! The forms of text in the configuration. What a form allows is a pattern, which is in the schema as well.
+//! The forms of text in the operator's configuration and in a ModelExposure. What a form allows is a pattern, which
+//! is in the schema as well.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +10,19 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub(super) use crate::exposure::quote;
+/// For a message: in quotes, control characters escaped, and shortened.
+pub fn quote(value: &str) -> String {
+    const SHOWN: usize = 80;
+    let mut text: String = value
+        .chars()
+        .take(SHOWN)
+        .flat_map(char::escape_debug)
+        .collect();
+    if value.chars().nth(SHOWN).is_some() {
+        text.push('…');
+    }
+    format!("\"{text}\"")
+}
 
 macro_rules! texts {
     ($( $(#[$doc:meta])* $name:ident, $is:literal, $longest:literal, $pattern:expr; )*) => { $(
@@ -20,6 +33,10 @@ macro_rules! texts {
         impl $name {
             /// What every value matches.
             pub const PATTERN: &'static str = $pattern;
+            /// What every value is, as the end of a sentence about one that is not.
+            pub const FORM: &'static str = $is;
+            /// How many characters a value has at most.
+            pub const LONGEST: usize = $longest;
 
             /// The text, where it has this form.
             ///
@@ -35,8 +52,7 @@ macro_rules! texts {
             }
 
             /// A text that is known to have this form.
-            #[allow(dead_code, reason = "not every form has a default")]
-            pub(super) fn known(text: &'static str) -> Self {
+            pub fn known(text: &'static str) -> Self {
                 Self(text.to_owned())
             }
 
@@ -82,6 +98,20 @@ texts! {
     /// The name of an object: a DNS-1123 subdomain.
     ObjectName, "an object's name: lower-case letters, digits, '-' and '.', at most 253 characters", 253,
         r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$";
+    /// The name of a Service, here one that may also begin with a digit: a DNS-1123 label.
+    ServiceName, "a Service's name: lower-case letters, digits and '-', at most 63 characters", 63,
+        r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$";
+    /// A host name in Gateway API: an asterisk only as the whole first label.
+    /// <https://gateway-api.sigs.k8s.io/reference/spec/#hostname>
+    Hostname, "a DNS name in lower case, such as models.example.com or *.example.com", 253,
+        r"^(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$";
+    /// The name of a model in a request's body.
+    ModelName, "a model name: at most 253 characters, none of them white space or a control character", 253,
+        r"^[^\x00-\x20\x7f-\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]+$";
+    /// A duration in Gateway API: up to four parts, each up to five digits and h, m, s or ms.
+    /// <https://gateway-api.sigs.k8s.io/geps/gep-2257/>
+    Duration, "a duration such as 300s, 1m30s or 500ms (0s: no limit)", 32,
+        r"^([0-9]{1,5}(h|m|s|ms)){1,4}$";
     /// The name of a role, which may have colons.
     RoleName, "a role's name: letters, digits, '-', '.', '_' and ':', at most 253 characters", 253,
         r"^[A-Za-z0-9][A-Za-z0-9:._-]*$";
@@ -90,7 +120,7 @@ texts! {
         r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$";
     /// A label's key, with or without a prefix.
     LabelKey, "a label's key, such as pool or example.com/pool", 317,
-        r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$";
+        r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$";
     /// A label's value, which may be empty.
     LabelValue, "a label's value: letters, digits, '-', '_' and '.', at most 63 characters", 63,
         r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$";
@@ -133,6 +163,27 @@ texts! {
     /// The Gateways of a Model that names none.
     DefaultGateway, "of the form [namespace/]name[:listener], with commas between several", 4096,
         r"^[a-z0-9.:/, -]+$";
+}
+
+/// What a path prefix may be, and what is said of one that is none.
+/// <https://gateway-api.sigs.k8s.io/reference/spec/#httppathmatch>
+pub mod path {
+    /// How long it may be, in characters.
+    pub const LONGEST: usize = 1024;
+    /// A character that may not be in it.
+    pub const OTHER: &str = "[^A-Za-z0-9._~!$&'()*+,;=:@%/-]";
+    /// Parts that may not be in it, in lower case.
+    pub const PARTS: [&str; 4] = ["//", "/./", "/../", "%2f"];
+    /// It does not begin as a path does.
+    pub const NO_BEGINNING: &str =
+        "does not start with a slash; a path is, for example, /models/demo";
+    /// What is said behind a character that may not be in it.
+    pub const CHARACTERS: &str =
+        "where a path allows only letters, digits, -._~!$&'()*+,;=:@/ and %XX";
+    /// What is said behind a part that may not be in it.
+    pub const NO_PART: &str = "in it, which Gateway API does not allow in a path";
+    /// It ends in a relative part.
+    pub const NO_END: &str = "ends in a relative part, which Gateway API does not allow in a path";
 }
 
 impl Version {
