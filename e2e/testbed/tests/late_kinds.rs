@@ -1,11 +1,20 @@
 //! Kinds that are installed after the operator was started, and removed while it runs. In a test binary
 //! of its own, since its bed begins without them.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of tests, which Clippy does not see as tests"
+)]
+
+use std::time::Duration;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kthena_bridge_api::child::ChildKind;
 use kube::Api;
 use kube::api::DeleteParams;
 use testbed::{Options, TestBed};
+
+const LIMIT: Duration = Duration::from_secs(40);
 
 #[tokio::test]
 async fn kinds_that_come_late_are_picked_up_and_kinds_that_go_are_named() {
@@ -79,4 +88,37 @@ async fn kinds_that_come_late_are_picked_up_and_kinds_that_go_are_named() {
     bed.wait_for_answer(address, "", "Qwen2.5-0.5B-Instruct", 200)
         .await
         .unwrap();
+    bed.install_crds(&[&crds[4]]).await.unwrap();
+    annotations_do_without_the_definition_of_model_exposure(&bed).await;
+}
+
+/// On the same bed one after the other, since it is the whole cluster's.
+async fn annotations_do_without_the_definition_of_model_exposure(bed: &TestBed) {
+    let name = "modelexposures.kthena-bridge.io";
+    let definitions: Api<CustomResourceDefinition> = Api::all(bed.client().unwrap());
+    let deleted = definitions.delete(name, &DeleteParams::default()).await;
+    deleted.unwrap();
+    let namespace = bed.namespace("without").await.unwrap();
+    let address = namespace.gateway("inference-gateway").await.unwrap();
+    let model = namespace.model("demo").await.unwrap();
+    model.expose("inference-gateway", &[]).await.unwrap();
+    bed.wait_for_answer(address, "", "demo", 200).await.unwrap();
+
+    let definition = testbed::document::read("crds/modelexposures.yaml").unwrap();
+    bed.apply("", &definition).await.unwrap();
+    namespace.model("other").await.unwrap();
+    let exposure = "{apiVersion: kthena-bridge.io/v1alpha1, kind: ModelExposure, metadata: {name: other}, spec: {\
+        targetRef: {kind: ModelBooster, name: other}, gateways: [{name: inference-gateway}], path: /other}}";
+    let applied = bed.wait_for("ModelExposures are served", LIMIT, async || {
+        let applied = namespace.apply(exposure).await;
+        applied.map(drop).map_err(|e| e.to_string())
+    });
+    applied.await.unwrap();
+    let answer = bed.wait_for_answer(address, "/other", "other", 200).await;
+    answer.unwrap();
+    // It goes, and what annotations have made stays. What it owned does, too, until the garbage collector knows its
+    // kind again.
+    let deleted = definitions.delete(name, &DeleteParams::default()).await;
+    deleted.unwrap();
+    bed.wait_for_answer(address, "", "demo", 200).await.unwrap();
 }

@@ -238,7 +238,10 @@ async fn a_file_is_compared_as_if_it_were_applied() {
     std::fs::write(&file, "kind: Pod").unwrap();
     let (code, _, error) = diff(&bed, &model, &["-f", path]).await;
     assert_eq!(code, 2);
-    assert!(error.contains("there is no ModelBooster in"), "{error}");
+    assert!(
+        error.contains("there is no ModelBooster and no ModelExposure in"),
+        "{error}"
+    );
 
     std::fs::write(&file, "hostnameTemplate: '{name}.example.com'\n").unwrap();
     let (code, text, error) = diff(&bed, &model, &["--config", path]).await;

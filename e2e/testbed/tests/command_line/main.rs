@@ -8,6 +8,7 @@
 mod annotate;
 mod diff;
 mod migrate;
+mod model_exposure;
 mod status;
 mod tree;
 

@@ -156,8 +156,10 @@ async fn each_model_is_shown_with_where_it_answers_and_what_stands_in_the_way() 
     assert_eq!(
         error,
         format!(
-            "error: ModelBooster {namespace}/hidden is not exposed; annotate it with kthena-bridge.io/expose=true\n\
-             error: ModelBooster {namespace}/absent does not exist; see kubectl get modelboosters --namespace {namespace}\n"
+            "error: ModelBooster {namespace}/hidden is not exposed; annotate it with kthena-bridge.io/expose=true, or \
+             see kubectl get modelexposures\n\
+             error: ModelBooster {namespace}/absent does not exist; see kubectl get modelboosters,modelexposures \
+             --namespace {namespace}\n"
         )
     );
     drop(models);
@@ -181,6 +183,7 @@ async fn the_document_has_the_structure_that_the_help_describes() {
     assert_eq!(
         document,
         json!({"models": [{
+            "kind": "ModelBooster",
             "namespace": namespace.name(),
             "name": "demo",
             "created": live.metadata.creation_timestamp.unwrap(),

@@ -105,6 +105,6 @@ async fn every_command_works() {
         .await
         .unwrap();
     assert_eq!(settings["data"]["url"], "https://argocd.example");
-    assert_eq!(settings["data"].as_object().unwrap().len(), 3);
+    assert_eq!(settings["data"].as_object().unwrap().len(), 4);
     assert_eq!(FIELD_MANAGER, "kthena-bridge", "the document names it");
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use kthena_bridge_api::annotation::is_ours;
 use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_api::model_exposure::ModelExposure;
 use kthena_bridge_core::{Config, Exposure};
 use kube::Resource as _;
 use serde_json::Value;
 use testbed::document::in_repository;
 use testbed::{Helm, OPERATOR, OPERATOR_NAMESPACE, config, documents, kustomize, parts};
 
-use crate::judge::{APPLICATION_HEALTH, KUSTOMIZATIONS, MODEL_HEALTH};
+use crate::judge::{APPLICATION_HEALTH, EXPOSURE_HEALTH, KUSTOMIZATIONS, MODEL_HEALTH};
 use crate::{bed, kubectl, read};
 
 const APPLICATIONS: &str = "config/argo-cd/applications.yaml";
@@ -300,8 +301,10 @@ async fn the_config_map_of_argo_cd_gets_the_scripts() {
     let key = |group: &str, kind: &str| format!("resource.customizations.health.{group}_{kind}");
     let model = key(&ModelBooster::group(&()), &ModelBooster::kind(&()));
     let application = key("argoproj.io", "Application");
-    assert_eq!(data.len(), 2);
+    let exposure = key(&ModelExposure::group(&()), &ModelExposure::kind(&()));
+    assert_eq!(data.len(), 3);
     assert_eq!(data[&model], read(MODEL_HEALTH));
+    assert_eq!(data[&exposure], read(EXPOSURE_HEALTH));
     assert_eq!(data[&application], read(APPLICATION_HEALTH));
     // Argo CD takes what is behind the last underscore for the kind.
     assert_eq!(model.rsplit_once('_').unwrap().1, "ModelBooster");

@@ -6,6 +6,26 @@ use testbed::document::{blocks, read};
 use crate::script::{Command, commands};
 use crate::{REASONS, User};
 
+/// A ModelExposure beside the annotated Model: of a ModelServer over the same pods, which nobody made a ModelBooster for.
+const EXPOSURE: &str = r"
+apiVersion: networking.serving.volcano.sh/v1alpha1
+kind: ModelServer
+metadata: {name: other}
+spec:
+  model: Qwen2.5-0.5B-Instruct
+  inferenceEngine: vLLM
+  workloadSelector: {matchLabels: {modelserving.volcano.sh/name: demo-backend1}}
+  workloadPort: {port: 8000}
+---
+apiVersion: kthena-bridge.io/v1alpha1
+kind: ModelExposure
+metadata: {name: other}
+spec:
+  targetRef: {kind: ModelServer, name: other}
+  gateways: [{name: inference-gateway}]
+  path: /other
+";
+
 /// Commands that are not run, by what they have in them.
 const NOT_RUN: [(&str, &str); 9] = [
     (
@@ -49,6 +69,7 @@ const CHANGES: [&str; 8] = [
 fn filled(command: &str, namespace: &str, address: &str) -> String {
     let values = [
         ("<model>", "demo"),
+        ("<exposure>", "other"),
         ("<namespace>", namespace),
         ("<gateway-namespace>", namespace),
         ("<other-namespace>", namespace),
@@ -87,6 +108,7 @@ pub(crate) async fn follow(user: &mut User<'_>) {
     let bed = user.namespace.bed();
     let address = bed.gateway_address(&namespace, "inference-gateway").await;
     let address = address.unwrap().to_string();
+    user.namespace.apply(EXPOSURE).await.unwrap();
     let mut ran = 0;
     for (place, line) in written(&read(REASONS).unwrap()) {
         if NOT_RUN.iter().any(|(part, _)| line.contains(part)) {
