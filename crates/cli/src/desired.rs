@@ -53,7 +53,7 @@ impl Desired {
             }
             Ask::Nothing => return Self::Nothing,
             Ask::Refused(refused) => return Self::refused(&refused),
-            Ask::Invalid(invalid) => {
+            Ask::Invalid(invalid, _) => {
                 return Self::Refused(format!("{}: {invalid}", owner.kind.invalid()));
             }
             Ask::Exposure(exposure, target) => (exposure, target),

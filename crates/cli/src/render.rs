@@ -85,7 +85,7 @@ fn render(arguments: &Arguments) -> Result<String, Error> {
         let (mut exposure, target) = match Ask::of(&source, &config, &input.objects) {
             Ask::Exposure(exposure, target) => (exposure, target),
             Ask::Nothing | Ask::Wait => return Err(Error::NotExposed(at.clone())),
-            Ask::Invalid(invalid) => return Err(Error::Settings(at.clone(), invalid)),
+            Ask::Invalid(invalid, _) => return Err(Error::Settings(at.clone(), invalid)),
             Ask::Refused(refused) => return Err(Error::NotAccepted(at.clone(), refused)),
         };
         if let (Source::Object(_), Some(gateway)) = (&source, gateway) {

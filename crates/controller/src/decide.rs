@@ -52,27 +52,32 @@ pub(crate) fn decide(source: &Source, cx: &Context) -> Decision {
     let config = cx.config();
     let object = ObjectRef::of(source);
     let owner = source.owner();
-    // Before anything is looked at, so that no change is missed between.
-    cx.interests.set(&object, &topics(source, &owner, None, cx));
-    let (asked, target) = match Ask::of(source, &config, &*cx.caches) {
+    // Before its target is looked at, so that no change is missed between.
+    if matches!(source, Source::Object(_)) && !cx.interests.knows(&object) {
+        cx.interests.set(&object, &topics(source, &owner, cx));
+    }
+    let asked = match Ask::of(source, &config, &*cx.caches) {
         Ask::Wait => return Decision::Wait,
         Ask::Nothing => return mirrored(source, cx),
         Ask::Refused(refused) => {
             cx.claims.release(&object, &owner.names().model);
             return Decision::Refuse(refused, None);
         }
-        Ask::Invalid(invalid) => (Err(invalid), None),
-        Ask::Exposure(exposure, target) => (Ok(*exposure), Some(target)),
+        Ask::Invalid(invalid, target) => Err(Decision::Invalid(invalid, target)),
+        Ask::Exposure(exposure, target) => Ok((*exposure, target)),
     };
-    let topics = topics(source, &owner, asked.as_ref().ok(), cx);
+    // The same for what else is looked at.
+    let mut topics = topics(source, &owner, cx);
+    if let Ok((exposure, _)) = &asked {
+        topics.extend(of_exposure(exposure, &owner));
+    }
     if topics.iter().any(|t| matches!(t, Topic::Endpoints(..))) {
         cx.look_at_endpoints();
     }
     cx.interests.set(&object, &topics);
-    let (exposure, target) = match (asked, target) {
-        (Ok(exposure), Some(target)) => (exposure, target),
-        (Err(invalid), target) => return Decision::Invalid(invalid, target),
-        (Ok(_), None) => return Decision::Wait,
+    let (exposure, target) = match asked {
+        Ok(asked) => asked,
+        Err(invalid) => return invalid,
     };
     let topology = match Topology::of(&exposure, &owner, &target, &*cx.caches) {
         Ok(topology) => topology,
@@ -113,36 +118,14 @@ pub(crate) fn exposure_of(target: &Target, cx: &Context) -> Option<Arc<ModelExpo
     exposures.find(|exposure| exposure.metadata.uid.as_deref() == Some(&holder.uid))
 }
 
-/// What is looked at that does not name it: what is exposed, the Gateways that are asked for and those that the route
-/// is attached to, and pods that do not belong to a Model.
-fn topics(
-    source: &Source,
-    owner: &Owner,
-    exposure: Option<&Exposure>,
-    cx: &Context,
-) -> HashSet<Topic> {
+/// What is looked at that does not name it, whatever is asked for: what is exposed, the Gateways that the route is
+/// attached to, and pods that do not belong to a Model.
+fn topics(source: &Source, owner: &Owner, cx: &Context) -> HashSet<Topic> {
     let names = owner.names();
     let child = |kind| cx.caches.child(kind, &owner.namespace, &names.model);
     let mut topics = HashSet::from([Topic::Namespace(owner.namespace.clone())]);
     if let Source::Object(object) = source {
         topics.extend(of_target(object, &owner.namespace, cx));
-    }
-    if let Some(exposure) = exposure {
-        if exposure.gateways.is_empty() {
-            topics.insert(Topic::GatewaysIn(owner.namespace.clone()));
-        }
-        for gateway in &exposure.gateways {
-            topics.insert(Topic::Gateway(
-                gateway.namespace.clone(),
-                gateway.name.clone(),
-            ));
-        }
-        if let EndpointPicker::Service { name, .. } = &exposure.endpoint_picker {
-            topics.insert(Topic::Endpoints(owner.namespace.clone(), name.clone()));
-        }
-        if let Some(selector) = &exposure.pod_selector {
-            topics.extend(pods_with(&owner.namespace, selector));
-        }
     }
     if let Some(route) = child(ChildKind::HTTPRoute)
         && let Detail::Route { parent_refs, .. } = &route.detail
@@ -154,8 +137,29 @@ fn topics(
     }
     if let Some(pool) = child(ChildKind::InferencePool)
         && let Detail::Pool { selector, .. } = &pool.detail
-        && (!selector.contains_key(LABEL_SERVING) || matches!(source, Source::Object(_)))
+        && !selector.contains_key(LABEL_SERVING)
     {
+        topics.extend(pods_with(&owner.namespace, selector));
+    }
+    topics
+}
+
+/// What is asked for that does not name who asks.
+fn of_exposure(exposure: &Exposure, owner: &Owner) -> Vec<Topic> {
+    let mut topics = Vec::new();
+    if exposure.gateways.is_empty() {
+        topics.push(Topic::GatewaysIn(owner.namespace.clone()));
+    }
+    for gateway in &exposure.gateways {
+        topics.push(Topic::Gateway(
+            gateway.namespace.clone(),
+            gateway.name.clone(),
+        ));
+    }
+    if let EndpointPicker::Service { name, .. } = &exposure.endpoint_picker {
+        topics.push(Topic::Endpoints(owner.namespace.clone(), name.clone()));
+    }
+    if let Some(selector) = &exposure.pod_selector {
         topics.extend(pods_with(&owner.namespace, selector));
     }
     topics

@@ -57,11 +57,15 @@ impl<T> Default for Interests<T> {
 impl<T: Hash> Interests<T> {
     /// Forgets a Model; tells whether it looked at anything.
     pub(crate) fn forget(&self, model: &ObjectRef) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let knew = state.topics.contains_key(model);
-        drop(state);
+        let knew = self.knows(model);
         self.set(model, &HashSet::new());
         knew
+    }
+
+    /// Whether it is said what a Model looks at.
+    pub(crate) fn knows(&self, model: &ObjectRef) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.topics.contains_key(model)
     }
 
     /// Says what a Model looks at from now on.

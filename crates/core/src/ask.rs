@@ -91,8 +91,8 @@ pub enum Ask {
     Nothing,
     /// Not to be exposed as it is asked for.
     Refused(NotAccepted),
-    /// What is not understood.
-    Invalid(InvalidSettings),
+    /// What is not understood, of what, where that is there.
+    Invalid(InvalidSettings, Option<Target>),
     /// To be exposed.
     Exposure(Box<Exposure>, Target),
 }
@@ -132,7 +132,7 @@ impl Ask {
         }
         match parsed {
             Ok(exposure) => Self::Exposure(Box::new(exposure), target),
-            Err(invalid) => Self::Invalid(invalid),
+            Err(invalid) => Self::Invalid(invalid, Some(target)),
         }
     }
 }
@@ -165,11 +165,12 @@ fn target(exposure: &ModelExposure, cluster: &impl Cluster) -> Result<Target, As
     let reference = &exposure.spec.target_ref;
     let namespace = exposure.metadata.namespace.as_deref().unwrap_or_default();
     let Some(kind) = TargetKind::named(&reference.kind) else {
-        return Err(Ask::Invalid(InvalidSettings(vec![InvalidSetting {
+        let invalid = InvalidSettings(vec![InvalidSetting {
             key: "spec.targetRef.kind".to_owned(),
             value: reference.kind.clone(),
             problem: "is neither ModelBooster nor ModelServer".to_owned(),
-        }])));
+        }]);
+        return Err(Ask::Invalid(invalid, None));
     };
     let refused = |reason, message| Err(Ask::Refused(NotAccepted { reason, message }));
     if !cluster.serves_target(kind) {

@@ -337,7 +337,7 @@ fn decide(
     let report = |outcome| report::conditions(&owner, Some(&target), outcome, cluster, now);
     let exposure = match Ask::of(&source, config, cluster) {
         Ask::Wait | Ask::Nothing => return None,
-        Ask::Invalid(invalid) => return Some((None, report(Outcome::Invalid(&invalid)))),
+        Ask::Invalid(invalid, _) => return Some((None, report(Outcome::Invalid(&invalid)))),
         Ask::Refused(refused) => return Some((None, report(Outcome::NotAccepted(&refused)))),
         Ask::Exposure(exposure, _) => exposure,
     };
