@@ -74,7 +74,7 @@ bench-scale: prerequisites ## Measure speed, requests, memory and CPU with 1,000
 	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/release/testbed bench-scale --operator $(CURDIR)/target/release/kthena-bridge $(if $(MODELS),--models "$(MODELS)") $(ARGUMENTS)
 
 .PHONY: generate
-generate: ## Write what is made from something else: tables in docs/, the schema of the chart's values, and the table in its README.
+generate: ## Write what is made from something else: tables in docs/, the definitions in crds/, the schema of the chart's values, and the table in its README.
 	REGENERATE=1 cargo test --package testbed --test docs the_table_is
 	REGENERATE=1 cargo test --package testbed --test chart generated -- --test-threads=1
 
