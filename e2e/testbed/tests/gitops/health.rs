@@ -4,7 +4,7 @@ use kthena_bridge_api::annotation::EXPOSE;
 use kthena_bridge_api::condition::{ConditionType, Reason, Status};
 use serde_json::{Value, json};
 
-use crate::judge::{APPLICATION_HEALTH, EXPOSURE_HEALTH, Health, judge, models};
+use crate::judge::{APPLICATION_HEALTH, EXPOSURE_HEALTH, Health, Verdict, judge, models};
 
 const GENERATION: i64 = 3;
 
@@ -408,6 +408,22 @@ fn without_one(value: &Value) -> Vec<Value> {
     }
 }
 
+/// Checks that nothing is healthy, nor an error to Argo CD.
+fn is_never_healthy(objects: &[Value], verdicts: &[Verdict]) {
+    assert_eq!(objects.len(), verdicts.len());
+    for (object, verdict) in objects.iter().zip(verdicts) {
+        assert_eq!(verdict.argo_cd.error, "", "{object:#}");
+        let (argo_cd, flux) = (&verdict.argo_cd.status, &verdict.flux.status);
+        assert!(
+            ["Progressing", "Degraded"].contains(&argo_cd.as_str()),
+            "{argo_cd}: {object:#}"
+        );
+        // With an error, which is what Flux has for expressions that need what is missing, it goes on waiting.
+        let waits = !verdict.flux.error.is_empty();
+        assert!(waits || flux != "Current", "{flux}: {object:#}");
+    }
+}
+
 #[test]
 fn whatever_is_missing_is_not_an_error_and_nothing_gets_healthy_by_it() {
     let bad: Vec<Value> = Reason::ALL
@@ -425,17 +441,7 @@ fn whatever_is_missing_is_not_an_error_and_nothing_gets_healthy_by_it() {
             && o["metadata"]["annotations"][EXPOSE].is_string()
     });
     assert!(objects.len() > 500, "{}", objects.len());
-    for (object, verdict) in objects.iter().zip(models(&objects)) {
-        assert_eq!(verdict.argo_cd.error, "", "{object:#}");
-        let (argo_cd, flux) = (&verdict.argo_cd.status, &verdict.flux.status);
-        assert!(
-            ["Progressing", "Degraded"].contains(&argo_cd.as_str()),
-            "{argo_cd}: {object:#}"
-        );
-        // With an error, which is what Flux has for expressions that need what is missing, it goes on waiting.
-        let waits = !verdict.flux.error.is_empty();
-        assert!(waits || flux != "Current", "{flux}: {object:#}");
-    }
+    is_never_healthy(&objects, &models(&objects));
 }
 
 #[test]
@@ -514,16 +520,7 @@ fn a_model_exposure_without_something_is_not_healthy_by_it() {
         .flat_map(|reason| without_one(&as_exposure(served_but(*reason))))
         .collect();
     objects.retain(|o| o["kind"].is_string() && o["apiVersion"].is_string());
-    for (object, verdict) in objects.iter().zip(judge(EXPOSURE_HEALTH, &objects)) {
-        assert_eq!(verdict.argo_cd.error, "", "{object:#}");
-        let (argo_cd, flux) = (&verdict.argo_cd.status, &verdict.flux.status);
-        assert!(
-            ["Progressing", "Degraded"].contains(&argo_cd.as_str()),
-            "{argo_cd}: {object:#}"
-        );
-        let waits = !verdict.flux.error.is_empty();
-        assert!(waits || flux != "Current", "{flux}: {object:#}");
-    }
+    is_never_healthy(&objects, &judge(EXPOSURE_HEALTH, &objects));
 }
 
 #[test]
