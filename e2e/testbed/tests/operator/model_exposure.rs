@@ -263,20 +263,7 @@ async fn the_objects_go_with_the_target_and_come_back_with_it() {
         );
         model.delete().await.unwrap();
         wait_for(&bed, &namespace, "public", "Accepted", "TargetNotFound").await;
-        let gone = bed.wait_for("nothing is left of the exposure", LIMIT, async || {
-            let left: Vec<_> = public
-                .children()
-                .await?
-                .into_iter()
-                .map(|(kind, _)| kind)
-                .collect();
-            if left.is_empty() {
-                Ok(())
-            } else {
-                Err(format!("{left:?}"))
-            }
-        });
-        gone.await.unwrap();
+        crate::wait_until_gone(&bed, &public).await;
     }
 }
 
