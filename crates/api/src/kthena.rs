@@ -254,9 +254,9 @@ pub struct RateLimit {
 }
 
 impl ModelRouteSpec {
-    /// Whether requests go to the ModelServer of this name.
-    pub fn leads_to(&self, server: &str) -> bool {
+    /// The names of the ModelServers that requests go to, in the order of the rules.
+    pub fn servers(&self) -> impl Iterator<Item = &str> {
         let targets = self.rules.iter().flat_map(|rule| &rule.target_models);
-        targets.into_iter().any(|t| t.model_server_name == server)
+        targets.map(|target| target.model_server_name.as_str())
     }
 }

@@ -322,8 +322,7 @@ cached!(Pod, kept, o => {
 
 cached!(ModelRoute, referred, o => {
     let namespace = o.metadata.namespace.as_deref().unwrap_or_default();
-    let targets = o.spec.rules.iter().flat_map(|rule| &rule.target_models);
-    targets.map(|target| server_key(namespace, &target.model_server_name)).collect()
+    o.spec.servers().map(|server| server_key(namespace, server)).collect()
 });
 
 /// Of these, a write of ours is waited for by its version.

@@ -85,8 +85,7 @@ pub(super) fn by_model_route(change: &Change<ModelRoute>, interests: &Interests)
     let mut objects = Vec::new();
     for route in change.both() {
         let namespace = route.metadata.namespace.as_deref().unwrap_or_default();
-        for target in route.spec.rules.iter().flat_map(|rule| &rule.target_models) {
-            let server = &target.model_server_name;
+        for server in route.spec.servers() {
             objects.extend(of_target(
                 TargetKind::ModelServer,
                 namespace,

@@ -80,7 +80,7 @@ impl Cluster for Objects {
     fn model_routes(&self, namespace: &str, server: &str) -> Vec<Arc<ModelRoute>> {
         let leads = |route: &&Arc<ModelRoute>| {
             route.metadata.namespace.as_deref().unwrap_or_default() == namespace
-                && route.spec.leads_to(server)
+                && route.spec.servers().any(|name| name == server)
         };
         self.model_routes.iter().filter(leads).cloned().collect()
     }
