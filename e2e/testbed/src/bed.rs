@@ -20,6 +20,7 @@ use crate::{
     crds,
     error::{Context as _, Error, Result},
     gateway, images,
+    model::read_exposed_by,
     process::{Processes, tail},
     ready_pods,
     sandbox::Sandbox,
@@ -121,6 +122,7 @@ impl TestBed {
         stop: oneshot::Sender<()>,
     ) -> Result<Self> {
         let began = Instant::now();
+        read_exposed_by()?;
         let sandbox = Sandbox::enter().await?;
         let parts = parts()?;
         let dir = std::env::temp_dir().join(format!("testbed-{}", std::process::id()));

@@ -10,7 +10,7 @@ use kthena_bridge_api::DOMAIN;
 use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, MANAGED_BY};
 use kthena_bridge_api::kthena::ModelBooster;
 use kthena_bridge_api::model_exposure::ModelExposure;
-use kthena_bridge_core::{Config, Exposure};
+use kthena_bridge_core::{Config, Exposure, OwnerKind};
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::{Map, Value, json};
@@ -21,23 +21,27 @@ use crate::{Namespace, TestBed, is_ready};
 /// How long a Model may take to be served, from nothing.
 const LIMIT: Duration = Duration::from_secs(40);
 
-/// How Models are exposed: each test of what is served holds for both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// By their annotations.
-    Annotations,
-    /// By a ModelExposure of the same name that says what the annotations would.
-    Object,
+/// Names the kind that asks for exposures in tests: each test of what is served holds for both.
+const EXPOSED_BY: &str = "KTHENA_BRIDGE_EXPOSED_BY";
+
+/// Who asks for the exposure of a test's Model: the Model by its annotations, or a ModelExposure of the same name that
+/// says what they would.
+///
+/// # Errors
+/// `KTHENA_BRIDGE_EXPOSED_BY` names neither.
+pub(crate) fn read_exposed_by() -> Result<OwnerKind> {
+    let Ok(name) = std::env::var(EXPOSED_BY) else {
+        return Ok(OwnerKind::ModelBooster);
+    };
+    OwnerKind::named(&name).ok_or_else(|| {
+        let known = OwnerKind::ALL.map(OwnerKind::as_str).join(" or ");
+        Error::Other(format!("{EXPOSED_BY} is {name:?}, and has to be {known}"))
+    })
 }
 
-impl Way {
-    /// The one that `KTHENA_BRIDGE_EXPOSED_BY` names; annotations without it.
-    pub fn of_tests() -> Self {
-        match std::env::var("KTHENA_BRIDGE_EXPOSED_BY").as_deref() {
-            Ok("object") => Self::Object,
-            _ => Self::Annotations,
-        }
-    }
+/// The same, of which a bed has made sure when it was started.
+pub fn exposed_by() -> OwnerKind {
+    read_exposed_by().unwrap_or_default()
 }
 
 /// What ModelExposures say, as annotations, by the namespace and name of their Model.
@@ -100,6 +104,11 @@ impl Model<'_> {
         &self.namespace
     }
 
+    /// Who asks for its exposure, as messages name it.
+    pub fn asked_for_by(&self) -> String {
+        format!("{} {}/{}", exposed_by().as_str(), self.namespace, self.name)
+    }
+
     /// It, as it is now.
     pub async fn get(&self) -> Result<ModelBooster, String> {
         self.api.get(&self.name).await.map_err(|e| e.to_string())
@@ -114,7 +123,7 @@ impl Model<'_> {
     /// Sets annotations of ours, and takes off those without a value, or has its ModelExposure say so. Keys are without
     /// the prefix.
     pub async fn annotate(&self, annotations: &[(&str, Option<&str>)]) -> Result<()> {
-        if Way::of_tests() == Way::Object {
+        if exposed_by() == OwnerKind::ModelExposure {
             return self.say(annotations).await;
         }
         let annotations: Map<String, Value> = annotations
@@ -158,14 +167,37 @@ impl Model<'_> {
         applied.context(|| format!("applying {}", what())).map(drop)
     }
 
+    /// What it asks for: the keys of its annotations without the prefix, or of those whose like its ModelExposure says.
+    pub async fn asks_for(&self) -> Result<Vec<String>, String> {
+        let said = match exposed_by() {
+            OwnerKind::ModelBooster => self.get().await?.metadata.annotations,
+            OwnerKind::ModelExposure => {
+                let all = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+                all.get(&(self.namespace.clone(), self.name.clone())).cloned()
+            }
+        };
+        let keys = said.unwrap_or_default().into_keys();
+        let own = keys.filter_map(|key| Some(key.strip_prefix(DOMAIN)?.strip_prefix('/')?.to_owned()));
+        Ok(own.collect())
+    }
+
+    /// The client of what asks for its exposure.
+    pub fn asking(&self) -> Result<Api<DynamicObject>> {
+        Ok(Api::namespaced_with(
+            self.bed.client()?,
+            &self.namespace,
+            &exposed_by().api_resource(),
+        ))
+    }
+
     /// The client of ModelExposures in its namespace.
     pub fn exposures(&self) -> Result<Api<ModelExposure>> {
         Ok(Api::namespaced(self.bed.client()?, &self.namespace))
     }
 
     /// The conditions by which it is told how it is exposed: its own, or those of its ModelExposure.
-    async fn conditions(&self) -> Result<Vec<Condition>, String> {
-        if Way::of_tests() == Way::Annotations {
+    pub async fn conditions(&self) -> Result<Vec<Condition>, String> {
+        if exposed_by() == OwnerKind::ModelBooster {
             return Ok(self.get().await?.status.unwrap_or_default().conditions);
         }
         let api = self.exposures().map_err(|e| e.to_string())?;

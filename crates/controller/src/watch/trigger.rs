@@ -5,7 +5,7 @@ use kthena_bridge_api::gateway::{Gateway, GatewayClass};
 use kthena_bridge_api::kthena::{
     LABEL_MODEL_NAME, ModelBooster, ModelRoute, ModelServer, ModelServing,
 };
-use kthena_bridge_api::model_exposure::ModelExposure;
+use kthena_bridge_api::model_exposure::{ModelExposure, TargetReference};
 use kthena_bridge_core::observe::{Cluster, EndpointSlice, Pod};
 use kthena_bridge_core::{OwnerKind, Source, TargetKind};
 use kube::Resource as _;
@@ -37,13 +37,8 @@ pub(super) fn by_exposure(
         let own = ObjectRef::of_owner(namespace, (&ModelExposure::kind(&()), name));
         objects.extend(own);
         let target = &exposure.spec.target_ref;
-        // It says of itself what the object says of it.
-        objects.extend(ObjectRef::of_owner(namespace, (&target.kind, &target.name)));
-        let kind = TargetKind::named(&target.kind);
-        if let Some(kind) = kind {
-            objects.extend(of_target(kind, namespace, &target.name, interests));
-        }
-        if kind == Some(TargetKind::ModelServer)
+        objects.extend(of_target_ref(namespace, target, interests));
+        if TargetKind::named(&target.kind) == Some(TargetKind::ModelServer)
             && let Some(server) = caches.server(namespace, &target.name)
         {
             objects.extend(owners(&*server));
@@ -100,22 +95,27 @@ pub(super) fn by_model_route(change: &Change<ModelRoute>, interests: &Interests)
 /// Those that look at what is exposed by the owner of something.
 pub(super) fn rivals(owner: &ObjectRef, caches: &Caches, interests: &Interests) -> Vec<ObjectRef> {
     let namespace = owner.namespace();
-    match caches.source(owner) {
-        Some(Source::Model(_)) | None if owner.kind() == OwnerKind::ModelBooster => {
+    match owner.kind() {
+        OwnerKind::ModelBooster => {
             of_target(TargetKind::ModelBooster, namespace, owner.name(), interests)
         }
-        Some(Source::Object(exposure)) => {
-            let target = &exposure.spec.target_ref;
-            let mut rivals: Vec<_> = ObjectRef::of_owner(namespace, (&target.kind, &target.name))
-                .into_iter()
-                .collect();
-            if let Some(kind) = TargetKind::named(&target.kind) {
-                rivals.extend(of_target(kind, namespace, &target.name, interests));
+        OwnerKind::ModelExposure => match caches.source(owner) {
+            Some(Source::Object(exposure)) => {
+                of_target_ref(namespace, &exposure.spec.target_ref, interests)
             }
-            rivals
-        }
-        _ => Vec::new(),
+            _ => Vec::new(),
+        },
     }
+}
+
+/// What a ModelExposure exposes, which says of itself what that says of it, and who else exposes it.
+fn of_target_ref(namespace: &str, target: &TargetReference, interests: &Interests) -> Vec<ObjectRef> {
+    let named = ObjectRef::of_owner(namespace, (&target.kind, &target.name));
+    let mut objects: Vec<_> = named.into_iter().collect();
+    if let Some(kind) = TargetKind::named(&target.kind) {
+        objects.extend(of_target(kind, namespace, &target.name, interests));
+    }
+    objects
 }
 
 fn of_target(

@@ -4,10 +4,10 @@
 use kthena_bridge_api::FIELD_MANAGER;
 use kthena_bridge_api::annotation::{EXPOSE, PATH};
 use serde_json::{Value, json};
+use testbed::health::Health;
 use testbed::{Model, Namespace, TestBed};
 
-use crate::judge::{Health, models};
-use crate::{LIMIT, bed, kubectl, read};
+use crate::{LIMIT, bed, kubectl, models, read};
 
 const SAMPLE: &str = "config/samples/modelbooster.yaml";
 const GATEWAY: &str = "inference-gateway";

@@ -9,9 +9,9 @@ use kthena_bridge_core::{Config, Exposure};
 use kube::Resource as _;
 use serde_json::Value;
 use testbed::document::in_repository;
+use testbed::health::{APPLICATION_HEALTH, EXPOSURE_HEALTH, KUSTOMIZATIONS, MODEL_HEALTH};
 use testbed::{Helm, OPERATOR, OPERATOR_NAMESPACE, config, documents, kustomize, parts};
 
-use crate::judge::{APPLICATION_HEALTH, EXPOSURE_HEALTH, KUSTOMIZATIONS, MODEL_HEALTH};
 use crate::{bed, kubectl, read};
 
 const APPLICATIONS: &str = "config/argo-cd/applications.yaml";

@@ -3,8 +3,9 @@
 use kthena_bridge_api::annotation::EXPOSE;
 use kthena_bridge_api::condition::{ConditionType, Reason, Status};
 use serde_json::{Value, json};
+use testbed::health::{APPLICATION_HEALTH, EXPOSURE_HEALTH, Health, Verdict};
 
-use crate::judge::{APPLICATION_HEALTH, EXPOSURE_HEALTH, Health, Verdict, judge, models};
+use crate::{judge, models};
 
 const GENERATION: i64 = 3;
 

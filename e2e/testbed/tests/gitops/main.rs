@@ -11,11 +11,12 @@ mod documented;
 mod drift;
 mod examples;
 mod health;
-mod judge;
 mod kubectl;
 
 use std::time::Duration;
 
+use serde_json::Value;
+use testbed::health::{MODEL_HEALTH, Verdict};
 use testbed::{TestBed, documents};
 use tokio::sync::OnceCell;
 
@@ -24,6 +25,16 @@ const LIMIT: Duration = Duration::from_mins(1);
 
 fn read(path: &str) -> String {
     testbed::document::read(path).unwrap()
+}
+
+/// What Argo CD, by a script, and Flux say of objects.
+fn judge(script: &str, objects: &[Value]) -> Vec<Verdict> {
+    testbed::health::judge(script, objects).unwrap()
+}
+
+/// What both say of Models.
+fn models(objects: &[Value]) -> Vec<Verdict> {
+    judge(MODEL_HEALTH, objects)
 }
 
 /// The bed with the operator, and with the definitions of Argo CD and Flux.

@@ -1,11 +1,13 @@
 //! Every annotation works, is gone again when it is taken off, and does no harm when it is wrong.
 
 use k8s_openapi::api::core::v1::Service;
+use kthena_bridge_api::annotation;
 use kthena_bridge_api::child::ChildKind;
+use kthena_bridge_core::OwnerKind;
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
-use testbed::{Model, TestBed};
+use testbed::{Model, TestBed, exposed_by};
 
 use crate::{
     LIMIT, bed, essences, kthenas_conditions, versions, wait_until_as_before, wait_until_gone,
@@ -165,11 +167,8 @@ async fn the_only_gateway_of_the_namespace_is_used_and_a_second_one_moves_nothin
         .wait_for_reason("Accepted", "GatewayNotSpecified")
         .await
         .unwrap();
-    assert!(
-        accepted.message.contains("kthena-bridge.io/gateway"),
-        "{}",
-        accepted.message
-    );
+    let setting = exposed_by().setting(annotation::GATEWAY);
+    assert!(accepted.message.contains(&setting), "{}", accepted.message);
     let address = namespace.gateway("first").await.unwrap();
     model
         .wait_for_condition("Programmed", "True")
@@ -283,6 +282,11 @@ async fn un_annotating_removes_what_is_ours_and_touches_nothing_else() {
 
 /// Values that are wrong, and a word that the message must hold beside key and value.
 fn wrong() -> Vec<(&'static str, String, &'static str)> {
+    let match_model = ("match-model", "true".to_owned(), "modelHeader");
+    if exposed_by() == OwnerKind::ModelExposure {
+        // The others are refused by the API server, or cannot be said.
+        return vec![match_model];
+    }
     let long = "x".repeat(300);
     vec![
         ("expose", "yes".to_owned(), "true"),
@@ -306,7 +310,7 @@ fn wrong() -> Vec<(&'static str, String, &'static str)> {
             "Not A Service".to_owned(),
             "my-picker:9002",
         ),
-        ("match-model", "true".to_owned(), "modelHeader"),
+        match_model,
         ("paused", "maybe".to_owned(), "true"),
     ]
 }
@@ -333,20 +337,23 @@ async fn bad_input_is_named_and_what_served_goes_on_serving() {
         .await
         .unwrap();
     let before = (versions(&model).await, versions(&other).await);
-    let annotations = model.get().await.unwrap().metadata.annotations.unwrap();
+    let expose = [
+        ("expose", "true"),
+        ("gateway", "inference-gateway"),
+        ("path", "/demo"),
+    ];
     let of = |key: &str| {
-        annotations
-            .get(&format!("kthena-bridge.io/{key}"))
-            .map(String::as_str)
+        let given = expose.iter().find(|(given, _)| *given == key);
+        given.map(|(_, value)| *value)
     };
 
     for (key, value, fix) in wrong() {
         model.annotate(&[(key, Some(&value))]).await.unwrap();
         let invalid = model
-            .wait_for_reason("Accepted", "InvalidAnnotation")
+            .wait_for_reason("Accepted", exposed_by().invalid().as_str())
             .await
             .unwrap();
-        let full = format!("kthena-bridge.io/{key}");
+        let full = exposed_by().setting(&format!("kthena-bridge.io/{key}"));
         let shown: String = value
             .chars()
             .take_while(|c| !c.is_control() && *c != '"')
@@ -369,7 +376,7 @@ async fn bad_input_is_named_and_what_served_goes_on_serving() {
             answer.status, 200,
             "{key}={value}: what served still serves: {answer:?}"
         );
-        let conditions = model.get().await.unwrap().status.unwrap().conditions;
+        let conditions = model.conditions().await.unwrap();
         assert!(
             conditions
                 .iter()

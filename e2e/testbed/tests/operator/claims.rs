@@ -2,12 +2,16 @@
 
 use std::net::Ipv4Addr;
 
+use jiff::Timestamp;
+use kthena_bridge_api::annotation;
 use kthena_bridge_api::child::ChildKind;
+use kthena_bridge_core::OwnerKind;
+use kube::ResourceExt as _;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
-use testbed::{Namespace, TestBed};
+use testbed::{Model, Namespace, TestBed, exposed_by};
 
-use crate::{bed, bed_alone, versions};
+use crate::{LIMIT, bed, bed_alone, versions};
 
 /// A Gateway that takes routes of every namespace.
 async fn open_gateway(bed: &TestBed, namespace: &Namespace<'_>) -> Ipv4Addr {
@@ -53,17 +57,12 @@ async fn a_claim_belongs_to_whoever_has_it_until_it_is_free() {
         .wait_for_reason("Accepted", "RouteConflict")
         .await
         .unwrap();
-    let holder_name = format!("ModelBooster {}/holder", namespace.name());
-    assert!(
-        conflict.message.contains(&holder_name),
-        "{}",
-        conflict.message
-    );
-    assert!(
-        conflict.message.contains("kthena-bridge.io/path"),
-        "{}",
-        conflict.message
-    );
+    for part in [
+        holder.asked_for_by(),
+        exposed_by().setting(annotation::PATH),
+    ] {
+        assert!(conflict.message.contains(&part), "{}", conflict.message);
+    }
     let answer = bed.ask(address, "/own", "older").await.unwrap();
     assert_eq!(
         answer.status, 200,
@@ -177,7 +176,7 @@ async fn a_route_that_comes_to_win_is_named_and_forgotten_when_it_goes() {
 }
 
 #[tokio::test]
-async fn of_two_that_were_annotated_while_the_operator_was_stopped_the_older_is_served() {
+async fn of_two_that_asked_while_the_operator_was_stopped_the_older_is_served() {
     let bed = bed_alone().await;
     let namespace = bed.namespace("start").await.unwrap();
     open_gateway(&bed, &namespace).await;
@@ -186,16 +185,34 @@ async fn of_two_that_were_annotated_while_the_operator_was_stopped_the_older_is_
     older.wait_for_condition("Active", "True").await.unwrap();
     let younger = namespace.model("a-younger").await.unwrap();
     younger.wait_for_condition("Active", "True").await.unwrap();
-    let created =
-        async |model: &testbed::Model<'_>| model.get().await.unwrap().metadata.creation_timestamp;
-    assert!(
-        created(&older).await < created(&younger).await,
-        "they are a second apart"
-    );
     bed.scale_operator(0).await.unwrap();
-    for model in [&younger, &older] {
-        let shared = [("path", Some("/shared"))];
-        model.annotate_exposed("open", &shared).await.unwrap();
+    let shared = [("path", Some("/shared"))];
+    match exposed_by() {
+        // The age is that of the Model, whenever it was annotated.
+        OwnerKind::ModelBooster => {
+            let created = async |model: &Model<'_>| model.get().await.unwrap().creation_timestamp();
+            assert!(
+                created(&older).await < created(&younger).await,
+                "they are a second apart"
+            );
+            for model in [&younger, &older] {
+                model.annotate_exposed("open", &shared).await.unwrap();
+            }
+        }
+        OwnerKind::ModelExposure => {
+            older.annotate_exposed("open", &shared).await.unwrap();
+            let exposures = older.exposures().unwrap();
+            let first = exposures.get(older.name()).await.unwrap();
+            let first = first.creation_timestamp().unwrap().0;
+            // A timestamp is in whole seconds.
+            let later = bed.wait_for("a second is over", LIMIT, async || {
+                let now = Timestamp::now();
+                let over = now.as_second() > first.as_second();
+                over.then_some(()).ok_or_else(|| now.to_string())
+            });
+            later.await.unwrap();
+            younger.annotate_exposed("open", &shared).await.unwrap();
+        }
     }
     bed.scale_operator(1).await.unwrap();
     older

@@ -8,6 +8,7 @@
 mod annotations;
 mod claims;
 mod drift;
+mod exposures;
 mod kthena_router;
 mod metrics;
 mod model_exposure;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use testbed::{OPERATOR, OPERATOR_NAMESPACE, TestBed};
+use kthena_bridge_core::OwnerKind;
+use testbed::{OPERATOR, OPERATOR_NAMESPACE, TestBed, exposed_by};
 
 use crate::stopped::wait_for_quiet;
 use crate::{LIMIT, bed_alone};
@@ -108,7 +109,12 @@ async fn metrics_follow_what_is_exposed_and_name_no_model() {
     model.expose("inference-gateway", &[]).await.unwrap();
     wait_for_growth(&bed, &before, growth(1.0, 2.0, 2.0, 1.0)).await;
     model.delete().await.unwrap();
-    wait_for_growth(&bed, &before, growth(0.0, 2.0, 2.0, 1.0)).await;
+    // What a Model owns goes by itself.
+    let deleted = match exposed_by() {
+        OwnerKind::ModelBooster => 1.0,
+        OwnerKind::ModelExposure => 2.0,
+    };
+    wait_for_growth(&bed, &before, growth(0.0, 2.0, 2.0, deleted)).await;
 }
 
 #[tokio::test]

@@ -1,13 +1,14 @@
 //! What is true of ModelExposures only: what the API server refuses, whose a Model is, and what goes with what.
 
 use kthena_bridge_api::child::ChildKind;
-use kthena_bridge_api::model_exposure::{ModelExposure, ModelExposureSpec};
+use kthena_bridge_api::model_exposure::ModelExposureSpec;
 use kthena_bridge_core::{Config, Exposure, OwnerKind};
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use testbed::{Model, Namespace, TestBed, Way};
+use testbed::Model;
 
+use crate::exposures::{api, message, wait_for};
 use crate::{LIMIT, bed, kthenas_conditions};
 
 /// Fields that are refused. With a text, that is what the API server says; without, it says what the operator would.
@@ -159,33 +160,6 @@ async fn the_api_server_refuses_what_the_operator_would_in_the_same_words() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-fn api(bed: &TestBed, namespace: &Namespace<'_>) -> Api<ModelExposure> {
-    Api::namespaced(bed.client().unwrap(), namespace.name())
-}
-
-async fn wait_for(
-    bed: &TestBed,
-    namespace: &Namespace<'_>,
-    name: &str,
-    type_: &str,
-    reason: &str,
-) -> String {
-    let what = format!("{type_} of ModelExposure {name} has the reason {reason}");
-    let looked = bed.wait_for(what, LIMIT, async || {
-        let exposure = api(bed, namespace)
-            .get(name)
-            .await
-            .map_err(|e| e.to_string())?;
-        let conditions = exposure.status.iter().flat_map(|s| &s.conditions);
-        let mut fitting = conditions.filter(|c| c.type_ == type_ && c.reason == reason);
-        fitting
-            .next()
-            .map(|c| c.message.clone())
-            .ok_or_else(|| format!("{:#?}", exposure.status))
-    });
-    looked.await.unwrap()
-}
-
 /// Who its objects belong to, by kind and name.
 async fn owners(model: &Model<'_>) -> Vec<(String, String)> {
     let children = model.children().await.unwrap();
@@ -209,7 +183,7 @@ async fn the_target_cannot_be_changed() {
         .await
         .unwrap();
     let other = json!({"spec": {"targetRef": {"kind": "ModelBooster", "name": "other"}}});
-    let patched = api(&bed, &namespace)
+    let patched = api(&namespace)
         .patch("demo", &PatchParams::default(), &Patch::Merge(&other))
         .await;
     let error = patched.unwrap_err().to_string();
@@ -221,9 +195,6 @@ async fn the_target_cannot_be_changed() {
 
 #[tokio::test]
 async fn the_objects_go_with_the_target_and_come_back_with_it() {
-    if Way::of_tests() == Way::Object {
-        return;
-    }
     let bed = bed().await;
     let namespace = bed.namespace("target").await.unwrap();
     let address = namespace.gateway("inference-gateway").await.unwrap();
@@ -232,7 +203,8 @@ async fn the_objects_go_with_the_target_and_come_back_with_it() {
         .apply(&exposure("public", &gateways).to_string())
         .await
         .unwrap();
-    let said = wait_for(&bed, &namespace, "public", "Accepted", "TargetNotFound").await;
+    let refused = wait_for(&namespace, "public", "Accepted", "TargetNotFound").await;
+    let said = message(&refused, "Accepted");
     assert!(
         said.contains(&format!(
             "ModelBooster {}/demo does not exist",
@@ -243,7 +215,7 @@ async fn the_objects_go_with_the_target_and_come_back_with_it() {
     let manifest = bed.example("demo").unwrap();
     for _ in 0..2 {
         let model = namespace.model_from(&manifest).await.unwrap();
-        wait_for(&bed, &namespace, "public", "Ready", "Programmed").await;
+        wait_for(&namespace, "public", "Ready", "Programmed").await;
         bed.wait_for_answer(address, "", "demo", 200).await.unwrap();
         // The Model says of itself what the object says of it.
         let accepted = model.wait_for_condition("Accepted", "True").await.unwrap();
@@ -262,16 +234,13 @@ async fn the_objects_go_with_the_target_and_come_back_with_it() {
             [("ModelExposure".to_owned(), "public".to_owned())]
         );
         model.delete().await.unwrap();
-        wait_for(&bed, &namespace, "public", "Accepted", "TargetNotFound").await;
+        wait_for(&namespace, "public", "Accepted", "TargetNotFound").await;
         crate::wait_until_gone(&bed, &public).await;
     }
 }
 
 #[tokio::test]
 async fn whoever_exposes_a_model_keeps_it() {
-    if Way::of_tests() == Way::Object {
-        return;
-    }
     let bed = bed().await;
     let namespace = bed.namespace("already").await.unwrap();
     let address = namespace.gateway("inference-gateway").await.unwrap();
@@ -284,7 +253,8 @@ async fn whoever_exposes_a_model_keeps_it() {
         .apply(&exposure("second", &gateways).to_string())
         .await
         .unwrap();
-    let said = wait_for(&bed, &namespace, "second", "Accepted", "AlreadyExposed").await;
+    let refused = wait_for(&namespace, "second", "Accepted", "AlreadyExposed").await;
+    let said = message(&refused, "Accepted");
     let holder = format!(
         "ModelBooster {}/demo is exposed by its annotations already",
         namespace.name()
@@ -297,7 +267,7 @@ async fn whoever_exposes_a_model_keeps_it() {
         .unwrap();
 
     model.annotate(&[("expose", None)]).await.unwrap();
-    wait_for(&bed, &namespace, "second", "Programmed", "Programmed").await;
+    wait_for(&namespace, "second", "Programmed", "Programmed").await;
     bed.wait_for_answer(address, "", "demo", 200).await.unwrap();
     model.annotate(&[("expose", Some("true"))]).await.unwrap();
     let refused = model
@@ -315,7 +285,7 @@ async fn whoever_exposes_a_model_keeps_it() {
         .await
         .unwrap();
 
-    api(&bed, &namespace)
+    api(&namespace)
         .delete("second", &DeleteParams::default())
         .await
         .unwrap();
@@ -336,9 +306,6 @@ async fn whoever_exposes_a_model_keeps_it() {
 
 #[tokio::test]
 async fn an_object_of_a_models_name_takes_over_from_its_annotations_without_an_outage() {
-    if Way::of_tests() == Way::Object {
-        return;
-    }
     let bed = bed().await;
     let namespace = bed.namespace("handover").await.unwrap();
     let address = namespace.gateway("inference-gateway").await.unwrap();
@@ -363,12 +330,12 @@ async fn an_object_of_a_models_name_takes_over_from_its_annotations_without_an_o
         .apply(&exposure("demo", &gateways).to_string())
         .await
         .unwrap();
-    wait_for(&bed, &namespace, "demo", "Accepted", "AlreadyExposed").await;
+    wait_for(&namespace, "demo", "Accepted", "AlreadyExposed").await;
     model
         .annotate(&[("expose", None), ("gateway", None), ("priority", None)])
         .await
         .unwrap();
-    let taken = wait_for(&bed, &namespace, "demo", "Ready", "Programmed");
+    let taken = wait_for(&namespace, "demo", "Ready", "Programmed");
     let asking = async {
         loop {
             let answer = bed.ask(address, "", "demo").await.unwrap();
@@ -396,9 +363,6 @@ async fn an_object_of_a_models_name_takes_over_from_its_annotations_without_an_o
 
 #[tokio::test]
 async fn several_objectives_and_a_picker_of_its_own() {
-    if Way::of_tests() == Way::Object {
-        return;
-    }
     let bed = bed().await;
     let namespace = bed.namespace("own").await.unwrap();
     namespace.gateway("inference-gateway").await.unwrap();
@@ -419,7 +383,7 @@ async fn several_objectives_and_a_picker_of_its_own() {
         .apply(&exposure("demo", &fields).to_string())
         .await
         .unwrap();
-    wait_for(&bed, &namespace, "demo", "Ready", "Programmed").await;
+    wait_for(&namespace, "demo", "Ready", "Programmed").await;
     let model = namespace.model_named("demo").unwrap();
     for (name, priority) in [("interactive", 10), ("batch", -10)] {
         let objective = model
@@ -442,7 +406,7 @@ async fn several_objectives_and_a_picker_of_its_own() {
     // One is taken away.
     let fields = json!({"spec": {"objectives": [{"name": "batch", "priority": -10}]}});
     let patch = Patch::Merge(&fields);
-    api(&bed, &namespace)
+    api(&namespace)
         .patch("demo", &PatchParams::default(), &patch)
         .await
         .unwrap();

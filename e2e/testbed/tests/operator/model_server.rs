@@ -6,11 +6,10 @@ use std::net::Ipv4Addr;
 use k8s_openapi::api::core::v1::Pod;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::kthena::{LABEL_ENTRY, LABEL_SERVING};
-use kthena_bridge_api::model_exposure::ModelExposure;
-use kube::Api;
 use serde_json::{Value, json};
-use testbed::{Namespace, TestBed, Way, documents};
+use testbed::{Namespace, TestBed, documents};
 
+use crate::exposures::{api, message, wait_for};
 use crate::{LIMIT, bed};
 
 /// A ModelServer and the ModelExposure of the same name.
@@ -56,49 +55,14 @@ fn deployment(name: &str, image: &str, port: u16, command: &[&str]) -> String {
     .to_string()
 }
 
-async fn wait_for(
-    bed: &TestBed,
-    namespace: &Namespace<'_>,
-    name: &str,
-    type_: &str,
-    reason: &str,
-) -> ModelExposure {
-    let api: Api<ModelExposure> = Api::namespaced(bed.client().unwrap(), namespace.name());
-    let what = format!("{type_} of ModelExposure {name} has the reason {reason}");
-    let looked = bed.wait_for(what, LIMIT, async || {
-        let exposure = api.get(name).await.map_err(|e| e.to_string())?;
-        let conditions = exposure.status.iter().flat_map(|s| &s.conditions);
-        let mut of_type = conditions.filter(|c| c.type_ == type_);
-        if of_type.any(|c| c.reason == reason) {
-            return Ok(exposure);
-        }
-        Err(format!("{:#?}", exposure.status))
-    });
-    looked.await.unwrap()
-}
-
-fn message<'a>(exposure: &'a ModelExposure, type_: &str) -> &'a str {
-    let mut conditions = exposure.status.iter().flat_map(|s| &s.conditions);
-    let of_type = conditions.find(|c| c.type_ == type_);
-    of_type.map_or("", |c| c.message.as_str())
-}
-
 async fn pool(namespace: &Namespace<'_>, name: &str) -> Value {
     let model = namespace.model_named(name).unwrap();
     let pool = model.child(ChildKind::InferencePool, name).await.unwrap();
     pool.unwrap().data["spec"].clone()
 }
 
-/// These are not the tests that run in both ways.
-fn is_second_way() -> bool {
-    Way::of_tests() == Way::Object
-}
-
 #[tokio::test]
 async fn the_pods_of_a_model_serving_answer() {
-    if is_second_way() {
-        return;
-    }
     let bed = bed().await;
     let namespace = bed.namespace("serving").await.unwrap();
     let address = namespace.gateway("inference-gateway").await.unwrap();
@@ -129,7 +93,7 @@ async fn the_pods_of_a_model_serving_answer() {
         .apply(&format!("{serving}\n---\n{exposure}"))
         .await
         .unwrap();
-    let served = wait_for(&bed, &namespace, "chat", "Programmed", "Programmed").await;
+    let served = wait_for(&namespace, "chat", "Programmed", "Programmed").await;
     let answer = bed
         .wait_for_answer(address, "", "chat-7b", 200)
         .await
@@ -155,9 +119,6 @@ async fn the_pods_of_a_model_serving_answer() {
 
 #[tokio::test]
 async fn the_pods_of_a_deployment_answer() {
-    if is_second_way() {
-        return;
-    }
     let bed = bed().await;
     let namespace = bed.namespace("plain").await.unwrap();
     let address = namespace.gateway("inference-gateway").await.unwrap();
@@ -183,7 +144,7 @@ async fn the_pods_of_a_deployment_answer() {
         .apply(&[workload, exposure, route.to_string()].join("\n---\n"))
         .await
         .unwrap();
-    wait_for(&bed, &namespace, "plain", "Ready", "Programmed").await;
+    wait_for(&namespace, "plain", "Ready", "Programmed").await;
     let answer = bed
         .wait_for_answer(address, "/plain", "plain-7b", 200)
         .await
@@ -197,7 +158,7 @@ async fn the_pods_of_a_deployment_answer() {
     let pool = pool(&namespace, "plain").await;
     assert_eq!(pool["selector"]["matchLabels"], json!({"app": "plain"}));
     let told = bed.wait_for("the ModelRoute is told of", LIMIT, async || {
-        let exposure = wait_for(&bed, &namespace, "plain", "Accepted", "Accepted").await;
+        let exposure = wait_for(&namespace, "plain", "Accepted", "Accepted").await;
         let said = message(&exposure, "Accepted").to_owned();
         let passed = "ModelRoute limited limits no rates and rewrites no plain-for-clients here";
         if said.contains(passed) {
@@ -226,9 +187,6 @@ async fn asked(bed: &TestBed, address: Ipv4Addr, questions: u32) -> Vec<String> 
 
 #[tokio::test]
 async fn the_picker_sees_the_load_of_sglang() {
-    if is_second_way() {
-        return;
-    }
     let bed = bed().await;
     let namespace = bed.namespace("sglang").await.unwrap();
     let address = namespace.gateway("inference-gateway").await.unwrap();
@@ -254,7 +212,7 @@ async fn the_picker_sees_the_load_of_sglang() {
         .apply(&format!("{}\n---\n{exposure}", workload[0]))
         .await
         .unwrap();
-    wait_for(&bed, &namespace, "sg", "Programmed", "Programmed").await;
+    wait_for(&namespace, "sg", "Programmed", "Programmed").await;
     bed.wait_for_answer(address, "", "sg-7b", 200)
         .await
         .unwrap();
@@ -297,9 +255,6 @@ async fn the_picker_sees_the_load_of_sglang() {
 
 #[tokio::test]
 async fn what_a_gateway_cannot_serve_is_told() {
-    if is_second_way() {
-        return;
-    }
     let bed = bed().await;
     let namespace = bed.namespace("unsupported").await.unwrap();
     namespace.gateway("inference-gateway").await.unwrap();
@@ -317,18 +272,18 @@ async fn what_a_gateway_cannot_serve_is_told() {
             .apply(&exposed(name, &server, &json!({})))
             .await
             .unwrap();
-        let refused = wait_for(&bed, &namespace, name, "Accepted", "UnsupportedTopology").await;
+        let refused = wait_for(&namespace, name, "Accepted", "UnsupportedTopology").await;
         assert!(
             message(&refused, "Accepted").contains(says),
             "{:?}",
             refused.status
         );
     }
-    let api: Api<ModelExposure> = Api::namespaced(bed.client().unwrap(), namespace.name());
     let decode = json!({"spec": {"selector": {"matchLabels": {"role": "decode"}}}});
     let patch = kube::api::Patch::Merge(&decode);
-    api.patch("pd", &kube::api::PatchParams::default(), &patch)
+    api(&namespace)
+        .patch("pd", &kube::api::PatchParams::default(), &patch)
         .await
         .unwrap();
-    wait_for(&bed, &namespace, "pd", "Accepted", "Accepted").await;
+    wait_for(&namespace, "pd", "Accepted", "Accepted").await;
 }

@@ -1,7 +1,8 @@
 //! The life of an exposure, step by step.
 
+use kthena_bridge_core::OwnerKind;
 use serde_json::{Value, json};
-use testbed::Result;
+use testbed::{Result, exposed_by};
 
 use super::case::{Case, GATEWAY};
 
@@ -117,10 +118,21 @@ fn some<'a>(annotations: &[(&'a str, &'a str)]) -> Vec<(&'a str, Option<&'a str>
         .collect()
 }
 
+/// Makes a Model that asks for all of it from the start.
 async fn create(case: &Case<'_>, name: &str) -> Result<()> {
     let mut manifest = case.bed.example(name)?;
-    for (key, value) in CREATED.iter().chain(&EDITED).chain(&RENAMED) {
-        manifest["metadata"]["annotations"][format!("kthena-bridge.io/{key}")] = (*value).into();
+    let asked = [&CREATED[..], &EDITED, &RENAMED].concat();
+    match exposed_by() {
+        OwnerKind::ModelBooster => {
+            for (key, value) in asked {
+                manifest["metadata"]["annotations"][format!("kthena-bridge.io/{key}")] =
+                    value.into();
+            }
+            case.namespace.model_from(&manifest).await.map(drop)
+        }
+        OwnerKind::ModelExposure => {
+            let model = case.namespace.model_from(&manifest).await?;
+            model.annotate(&some(&asked)).await
+        }
     }
-    case.namespace.model_from(&manifest).await.map(drop)
 }

@@ -62,11 +62,8 @@ fn is_its_own(seen: &Seen, models: &[String]) -> bool {
             let picker = format!("{model}-epp");
             (request.name == *model || request.name == picker) && request.subresource.is_empty()
         } else {
-            (
-                request.resource.as_str(),
-                &request.name,
-                request.subresource.as_str(),
-            ) == ("modelboosters", model, "status")
+            let asks = ["modelboosters", "modelexposures"].contains(&request.resource.as_str());
+            asks && (&request.name, request.subresource.as_str()) == (model, "status")
         }
     })
 }
@@ -194,6 +191,7 @@ mod tests {
             "httproutes/demo",
             "services/demo-epp",
             "modelboosters/demo/status",
+            "modelexposures/demo/status",
             "events/any",
         ] {
             assert_eq!(of(Verb::Patch, own), "", "{own}");
@@ -203,6 +201,7 @@ mod tests {
             "configmaps/foreign",
             "services/demo-epp/status",
             "modelboosters/demo",
+            "modelexposures/demo",
             "pods/demo",
         ] {
             let said = format!("it wrote what is not its own: patch {foreign}");

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, MANAGED_BY};
+use kthena_bridge_core::OwnerKind;
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
-use testbed::{Namespace, TestBed};
+use testbed::{Namespace, TestBed, exposed_by};
 
 /// What a Model that is served needs.
 const NEEDED: [ChildKind; 7] = [
@@ -33,22 +34,29 @@ pub(crate) async fn capture(
     models: &[String],
 ) -> Result<State, String> {
     let client = bed.client().map_err(|e| e.to_string())?;
-    let mut found = Vec::new();
-    for model in models {
-        let model = namespace.model_named(model).map_err(|e| e.to_string())?;
-        found.extend(model.get_opt().await?);
-    }
-    // An owner that is gone keeps its uid, by which it shows.
-    let owners: Vec<(String, String)> = found
-        .iter()
-        .map(|model| {
-            (
-                model.uid().unwrap_or_default(),
-                format!("UID of {}", model.name_any()),
-            )
-        })
-        .collect();
     let mut state = BTreeMap::new();
+    // An owner that is gone keeps its uid, by which it shows.
+    let mut owners: Vec<(String, String)> = Vec::new();
+    for name in models {
+        for kind in OwnerKind::ALL {
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(client.clone(), namespace.name(), &kind.api_resource());
+            let found = api.get_opt(name).await;
+            let Some(found) = found.map_err(|e| format!("getting {} {name}: {e}", kind.as_str()))?
+            else {
+                continue;
+            };
+            if kind == exposed_by() {
+                owners.push((
+                    found.uid().unwrap_or_default(),
+                    format!("UID of {name}"),
+                ));
+            }
+            // A Model says what its ModelExposure says, too.
+            let whose = if kind == exposed_by() { "" } else { "repeated " };
+            state.extend(conditions(&found, namespace.name(), whose));
+        }
+    }
     for kind in ChildKind::ALL {
         let api: Api<DynamicObject> =
             Api::namespaced_with(client.clone(), namespace.name(), &kind.api_resource());
@@ -70,23 +78,31 @@ pub(crate) async fn capture(
             );
         }
     }
-    for model in found {
-        let (name, generation) = (model.name_any(), model.metadata.generation);
-        for condition in model.status.unwrap_or_default().conditions {
-            if matches!(
-                condition.type_.as_str(),
-                "Accepted" | "Programmed" | "Reachable"
-            ) {
-                let message = condition.message.replace(namespace.name(), "NAMESPACE");
-                let value = json!({
-                    "status": condition.status, "reason": condition.reason, "message": message,
-                    "current": condition.observed_generation == generation,
-                });
-                state.insert(format!("condition {} of {name}", condition.type_), value);
-            }
-        }
-    }
     Ok(State(state))
+}
+
+/// Our conditions of an object.
+fn conditions(
+    object: &DynamicObject,
+    namespace: &str,
+    whose: &str,
+) -> impl Iterator<Item = (String, Value)> {
+    let (name, generation) = (object.name_any(), json!(object.metadata.generation));
+    let all = object.data["status"]["conditions"].as_array();
+    let ours = all.into_iter().flatten().filter_map(move |condition| {
+        let type_ = condition["type"].as_str()?;
+        if !["Accepted", "Programmed", "Ready", "Reachable"].contains(&type_) {
+            return None;
+        }
+        let message = condition["message"].as_str().unwrap_or_default();
+        let value = json!({
+            "status": condition["status"], "reason": condition["reason"],
+            "message": message.replace(namespace, "NAMESPACE"),
+            "current": condition["observedGeneration"] == generation,
+        });
+        Some((format!("{whose}condition {type_} of {name}"), value))
+    });
+    ours.collect::<Vec<_>>().into_iter()
 }
 
 /// What gateways say of the version that there is: conditions that are true, by type.
@@ -254,7 +270,7 @@ impl State {
         let mut left = self.of_model(model).peekable();
         let some = left.peek().is_some();
         let free = |object: &Value| object["metadata"].get("ownerReferences").is_none();
-        let orphans = left.all(|(key, object)| !key.starts_with("condition ") && free(object));
+        let orphans = left.all(|(key, object)| !key.contains("condition ") && free(object));
         if some && orphans {
             Ok(())
         } else {
@@ -267,8 +283,11 @@ impl State {
         self.0.get(&format!("condition {condition} of {model}"))?["reason"].as_str()
     }
 
+    /// Whether nothing is left, but a ModelExposure that says that its Model is gone.
     fn is_clean(&self, model: &str) -> bool {
-        self.of_model(model).next().is_none()
+        let waits = self.says(model, "Accepted") == Some("TargetNotFound");
+        self.of_model(model)
+            .all(|(key, _)| waits && key.starts_with("condition "))
     }
 
     /// The objects of a Model, and its conditions.
@@ -343,7 +362,17 @@ mod tests {
         waiting.is("demo", true).unwrap_err();
         waiting.is("another", false).unwrap();
         let (key, served) = condition("Programmed", "demo", "Programmed");
-        state(&[spoofed, (&key, served)]).is("demo", true).unwrap();
+        state(&[spoofed.clone(), (&key, served)])
+            .is("demo", true)
+            .unwrap();
+        // A ModelExposure may say that its Model is gone, and a Model may not repeat what nobody says.
+        let (key, gone) = condition("Accepted", "demo", "TargetNotFound");
+        let waits = [spoofed, (&key, gone)];
+        state(&waits).is("demo", false).unwrap();
+        for left in ["repeated condition Accepted of demo", "HTTPRoute demo"] {
+            let left = [&waits[..], &[(left, json!({}))]].concat();
+            state(&left).is("demo", false).unwrap_err();
+        }
     }
 
     #[test]

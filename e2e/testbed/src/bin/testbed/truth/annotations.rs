@@ -4,37 +4,49 @@ use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
 use kthena_bridge_api::child::ChildKind;
+use kthena_bridge_core::OwnerKind;
 use kube::Api;
 use kube::api::DeleteParams;
-use testbed::{Error, Model, Result};
+use testbed::{Error, Model, Result, exposed_by};
 
-use super::case::{Case, expose};
-use super::{ABSENT, MODEL, NOT_TRUE, Situation, answers, fails};
+use super::case::{Case, GATEWAY, expose};
+use super::{ABSENT, Expect, MODEL, NOT_TRUE, Situation, answers, fails};
 
 pub(super) fn situations() -> Vec<Situation> {
-    // What was serving goes on serving.
-    let invalid = answers("InvalidAnnotation", "Programmed");
+    // What was serving goes on serving. What the definition of ModelExposures refuses changes nothing.
+    let by = exposed_by();
+    let (invalid, wrong_at_first) = match by {
+        OwnerKind::ModelBooster => (
+            answers(by.invalid().as_str(), "Programmed"),
+            fails(by.invalid().as_str(), NOT_TRUE),
+        ),
+        OwnerKind::ModelExposure => (Expect::WORKS, fails(ABSENT, ABSENT)),
+    };
     vec![
         Situation::new("annotation unknown", invalid, async |case, model| {
-            annotated(case, model, ("no-such-key", "1")).await
+            wrong(case, model, ("no-such-key", "1"), "noSuchField: 1").await
         }),
         Situation::new(
             "annotation target-port=http",
             invalid,
-            async |case, model| annotated(case, model, ("target-port", "http")).await,
+            async |case, model| {
+                wrong(case, model, ("target-port", "http"), "targetPort: http").await
+            },
         ),
         Situation::new("annotation path=models", invalid, async |case, model| {
-            annotated(case, model, ("path", "models")).await
+            wrong(case, model, ("path", "models"), "path: models").await
         }),
-        Situation::new("annotation expose=yes", invalid, expose_yes),
+        Situation::new("annotation expose=yes", invalid, async |case, model| {
+            wrong(case, model, ("expose", "yes"), "paused: perhaps").await
+        }),
         Situation::new(
             "match-model, and nothing sets the header",
-            invalid,
+            answers(by.invalid().as_str(), "Programmed"),
             async |case, model| annotated(case, model, ("match-model", "true")).await,
         ),
         Situation::from_nothing(
             "annotation wrong from the start",
-            fails("InvalidAnnotation", NOT_TRUE),
+            wrong_at_first,
             wrong_from_the_start,
         ),
         Situation::new("un-annotated", fails(ABSENT, ABSENT), un_annotated),
@@ -77,20 +89,61 @@ pub(super) async fn annotated(
     Ok(())
 }
 
-async fn expose_yes(case: &Case<'_>, model: &Model<'_>) -> Result<()> {
-    case.broken_by(model.annotate(&[("expose", Some("yes"))]))
-        .await;
-    case.undone_by(model.annotate(&[("expose", Some("true"))]))
-        .await;
+/// One annotation that is not understood, on a working exposure, and as it was. A ModelExposure that says the like in
+/// the `field` of its spec is refused.
+async fn wrong(
+    case: &Case<'_>,
+    model: &Model<'_>,
+    (key, value): (&str, &str),
+    field: &str,
+) -> Result<()> {
+    match exposed_by() {
+        OwnerKind::ModelBooster => {
+            case.broken_by(model.annotate(&[(key, Some(value))])).await;
+            let before = (key == "expose").then_some("true");
+            case.undone_by(model.annotate(&[(key, before)])).await;
+        }
+        OwnerKind::ModelExposure => case.broken_by(refused_with(case, field)).await,
+    }
     Ok(())
+}
+
+/// Applies the ModelExposure of a working exposure with another field, as kubectl does, and fails unless that is refused.
+async fn refused_with(case: &Case<'_>, field: &str) -> Result<()> {
+    let exposure = format!(
+        "
+apiVersion: kthena-bridge.io/v1alpha1
+kind: ModelExposure
+metadata: {{name: {MODEL}}}
+spec:
+  targetRef: {{kind: ModelBooster, name: {MODEL}}}
+  gateways: [{{name: {GATEWAY}}}]
+  {field}
+"
+    );
+    let name = field.split(':').next().unwrap_or_default();
+    match case.apply(&exposure).await {
+        Err(error) if error.to_string().contains(&format!("spec.{name}: ")) => Ok(()),
+        other => Err(Error::Other(format!(
+            "a ModelExposure with {field:?} is to be refused for it: {other:?}"
+        ))),
+    }
 }
 
 async fn wrong_from_the_start(case: &Case<'_>) -> Result<()> {
     let model = case.active().await?;
-    case.broken_by(expose(&model, &[("failure-mode", "open")]))
-        .await;
-    case.undone_by(model.annotate(&[("failure-mode", None)]))
-        .await;
+    match exposed_by() {
+        OwnerKind::ModelBooster => {
+            case.broken_by(expose(&model, &[("failure-mode", "open")]))
+                .await;
+            case.undone_by(model.annotate(&[("failure-mode", None)]))
+                .await;
+        }
+        OwnerKind::ModelExposure => {
+            case.broken_by(refused_with(case, "failureMode: open")).await;
+            case.undone_by(expose(&model, &[])).await;
+        }
+    }
     Ok(())
 }
 

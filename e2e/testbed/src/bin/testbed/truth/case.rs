@@ -8,16 +8,16 @@ use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kthena_bridge_api::annotation;
 use kthena_bridge_api::child::ChildKind;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use testbed::{Error, Model, Namespace, Result, TestBed, is_ready};
+use testbed::health::{judge, script_of};
+use testbed::{Error, Model, Namespace, Result, TestBed, exposed_by, is_ready};
 use tokio::time::sleep;
 
 use super::probe::{Probe, Question};
-use super::timeline::Disagreement;
+use super::timeline::{Asking, Disagreement};
 use super::{Expect, MODEL, Situation};
 
 /// The Gateway of a situation that says nothing else.
@@ -44,6 +44,8 @@ pub(super) struct Half {
     pub(super) disagreed: Disagreement,
     /// Both conditions in full, for a person.
     pub(super) conditions: String,
+    /// How healthy Argo CD takes it for.
+    pub(super) health: String,
 }
 
 /// What became of a situation.
@@ -87,14 +89,8 @@ impl<'b> Exposure<'b> {
 
     /// Whether the Model asks for what it asked for at first.
     pub(super) async fn is_as_before(&self) -> bool {
-        let Ok(model) = self.model.get().await else {
-            return false;
-        };
-        let annotations = model.metadata.annotations.unwrap_or_default();
-        let ours = annotations
-            .into_keys()
-            .filter(|key| annotation::is_ours(key));
-        ours.eq([annotation::EXPOSE, annotation::GATEWAY])
+        let asked = self.model.asks_for().await;
+        asked.is_ok_and(|keys| keys == ["expose", "gateway"])
     }
 }
 
@@ -150,7 +146,7 @@ impl<'b> Case<'b> {
     pub(super) async fn pause(&self, model: &Model<'_>) -> Result<()> {
         model.annotate(&[("paused", Some("true"))]).await?;
         self.wait_for("Accepted says that it is paused", async || {
-            let conditions = model.get().await?.status.unwrap_or_default().conditions;
+            let conditions = model.conditions().await?;
             let paused = |c: &Condition| c.type_ == "Accepted" && c.message.contains("paused");
             if conditions.iter().any(paused) {
                 Ok(())
@@ -173,7 +169,7 @@ impl<'b> Case<'b> {
     /// From now on, this is what is asked, and of this Model the status is read.
     pub(super) fn observe(&self, model: &Model<'_>, question: Question) -> Result<()> {
         self.probe
-            .replace(Some(Probe::start(self.bed, model, question)?));
+            .replace(Some(Probe::start(model, question)?));
         self.start_clock();
         Ok(())
     }
@@ -253,15 +249,40 @@ impl<'b> Case<'b> {
         if let Err(error) = change.await {
             self.problem(format!("{name}: {error}"));
         }
-        let half = self.watch(expect, self.patience).await;
+        let mut half = self.watch(expect, self.patience).await;
         if half.right_after.is_none() {
             self.problem(format!(
                 "{name}: not as expected within {:?}: expected {expect}; seen {}; {}",
                 self.patience, half.request, half.conditions
             ));
         }
+        match self.health().await {
+            Ok(health) => half.health = health,
+            Err(problem) => self.problem(format!("{name}: {problem}; {}", half.conditions)),
+        }
         self.disagreement(name, half.disagreed);
         half
+    }
+
+    /// What Argo CD says of what asks for the exposure, where that and Flux agree with its conditions; nothing where
+    /// nobody asks.
+    async fn health(&self) -> Result<String> {
+        let asks = {
+            let probe = self.probe.borrow();
+            let asking = probe.as_ref().and_then(|p| p.timeline().asking().cloned());
+            asking.filter(Asking::asks)
+        };
+        let Some(asking) = asks else {
+            return Ok("-".to_owned());
+        };
+        let failed = |e: &dyn std::fmt::Display| Error::Other(format!("judging its health: {e}"));
+        let judged = asking.object.clone();
+        let verdicts =
+            tokio::task::spawn_blocking(move || judge(script_of(exposed_by()), &[judged])).await;
+        let verdicts = verdicts.map_err(|e| failed(&e))??;
+        let verdict = verdicts.first().ok_or_else(|| failed(&"no verdict"))?;
+        asking.agrees_with(verdict).map_err(Error::Other)?;
+        Ok(verdict.argo_cd.status.clone())
     }
 
     fn disagreement(&self, name: &str, disagreed: Disagreement) {
@@ -312,6 +333,7 @@ impl<'b> Case<'b> {
                 .map(|found| found.status.saturating_duration_since(found.request)),
             disagreed: timeline.longest_disagreement(clock, now),
             conditions: format!("{}; {}", in_full(accepted), in_full(programmed)),
+            health: String::new(),
         }
     }
 

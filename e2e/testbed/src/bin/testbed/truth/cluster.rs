@@ -5,10 +5,11 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kthena_bridge_api::child::ChildKind;
+use kthena_bridge_core::OwnerKind;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use testbed::{Error, Model, OPERATOR, OPERATOR_NAMESPACE, Result};
+use testbed::{Error, Model, OPERATOR, OPERATOR_NAMESPACE, Result, exposed_by};
 
 use super::case::{Case, ENGINES, GATEWAY, expose};
 use super::probe::Question;
@@ -18,6 +19,11 @@ pub(super) fn situations() -> Vec<Situation> {
     let missing = fails("MissingKind", NOT_TRUE);
     let works = answers("Accepted", "Programmed");
     let absent = fails(ABSENT, ABSENT);
+    let kthena_was_silent = match exposed_by() {
+        // No condition before Kthena's first one: it would never write that.
+        OwnerKind::ModelBooster => absent,
+        OwnerKind::ModelExposure => fails("Accepted", "WaitingForModel"),
+    };
     vec![
         Situation::new("namespace terminating", fails(ANY, NOT_TRUE), terminating),
         Situation::new("DestinationRule deleted, operator stopped", works, deleted).alone(),
@@ -29,10 +35,9 @@ pub(super) fn situations() -> Vec<Situation> {
         .alone(),
         Situation::new("un-annotated, operator stopped", absent, un_annotated).alone(),
         Situation::new("Kthena down", works, kthena_down).alone(),
-        // No condition before Kthena's first one: it would never write that.
         Situation::from_nothing(
             "Kthena down, and the Model is new",
-            absent,
+            kthena_was_silent,
             kthena_down_and_new,
         )
         .alone(),

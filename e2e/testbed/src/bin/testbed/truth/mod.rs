@@ -314,12 +314,13 @@ struct Table {
 }
 
 impl Table {
-    const HEAD: [&'static str; 9] = [
+    const HEAD: [&'static str; 10] = [
         "situation",
         "request",
         "Accepted",
         "Programmed",
         "reason",
+        "health",
         "agree",
         "disagreed",
         "right after",
@@ -353,6 +354,7 @@ impl Table {
             &broken.accepted,
             &broken.programmed,
             &broken.reason,
+            &broken.health,
             agree,
             &seconds(Some(disagreed)),
             &seconds(broken.right_after),
@@ -392,12 +394,12 @@ impl Table {
     }
 }
 
-fn row(columns: [&str; 9]) -> String {
+fn row(columns: [&str; 10]) -> String {
     let [situation, request, accepted, programmed, reason, rest @ ..] = columns;
-    let [agree, disagreed, right, recovered] = rest;
+    let [health, agree, disagreed, right, recovered] = rest;
     format!(
-        "{situation:<52} {request:<10} {accepted:<8} {programmed:<10} {reason:<22} {agree:<8} {disagreed:<9} \
-         {right:<11} {recovered}"
+        "{situation:<52} {request:<10} {accepted:<8} {programmed:<10} {reason:<22} {health:<11} {agree:<8} \
+         {disagreed:<9} {right:<11} {recovered}"
     )
 }
 

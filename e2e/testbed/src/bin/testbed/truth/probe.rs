@@ -1,17 +1,18 @@
-//! Asks the Gateway and reads the Model's conditions, again and again, until it is dropped.
+//! Asks the Gateway and reads the conditions by which the Model says how it is served, again and again, until it is
+//! dropped.
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kthena_bridge_api::kthena::ModelBooster;
 use kube::Api;
+use kube::api::DynamicObject;
 use serde_json::json;
-use testbed::{Error, Model, Result, TestBed};
+use testbed::{Error, Model, Result};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::timeline::{Answer, Status, Timeline};
+use super::timeline::{Answer, Asking, Timeline};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(60);
@@ -109,7 +110,7 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    pub(super) fn start(bed: &TestBed, model: &Model<'_>, question: Question) -> Result<Self> {
+    pub(super) fn start(model: &Model<'_>, question: Question) -> Result<Self> {
         let timeline: Arc<Mutex<Timeline>> = Arc::default();
         let question = Arc::new(Mutex::new(question));
         // Each request makes a connection: one that is kept may outlive its listener.
@@ -119,7 +120,7 @@ impl Probe {
             .pool_max_idle_per_host(0)
             .build()
             .map_err(|e| Error::Other(format!("making a client: {e}")))?;
-        let api: Api<ModelBooster> = Api::namespaced(bed.client()?, model.namespace());
+        let api = model.asking()?;
         let mut tasks = JoinSet::new();
         tasks.spawn(ask(client, Arc::clone(&question), Arc::clone(&timeline)));
         tasks.spawn(read(api, model.name().to_owned(), Arc::clone(&timeline)));
@@ -152,18 +153,11 @@ async fn ask(
     }
 }
 
-async fn read(api: Api<ModelBooster>, name: String, timeline: Arc<Mutex<Timeline>>) {
+async fn read(api: Api<DynamicObject>, name: String, timeline: Arc<Mutex<Timeline>>) {
     loop {
-        if let Ok(model) = api.get(&name).await {
-            let mut status = Status::default();
-            for condition in model.status.unwrap_or_default().conditions {
-                match condition.type_.as_str() {
-                    "Accepted" => status.accepted = Some(condition),
-                    "Programmed" => status.programmed = Some(condition),
-                    _ => {}
-                }
-            }
-            lock(&timeline).read(Instant::now(), status);
+        if let Ok(found) = api.get_opt(&name).await {
+            let asking = found.map(Asking::new);
+            lock(&timeline).read(Instant::now(), asking);
         }
         sleep(PAUSE).await;
     }

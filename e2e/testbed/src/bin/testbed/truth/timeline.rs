@@ -4,6 +4,10 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kthena_bridge_api::annotation;
+use kube::api::DynamicObject;
+use serde_json::Value;
+use testbed::health::Verdict;
 
 use super::{ABSENT, ANY, Expect, NOT_TRUE};
 
@@ -14,6 +18,64 @@ pub(super) struct Answer {
     pub(super) ok: bool,
     /// For a person: the HTTP status, or why there was none.
     pub(super) text: String,
+}
+
+/// What asks for the exposure: the Model, or its ModelExposure.
+#[derive(Clone, Debug)]
+pub(super) struct Asking {
+    /// All of it.
+    pub(super) object: Value,
+    status: Status,
+}
+
+impl Asking {
+    pub(super) fn new(object: DynamicObject) -> Self {
+        let object = serde_json::to_value(object).unwrap_or_default();
+        let condition = |type_: &str| {
+            let all = object["status"]["conditions"].as_array()?;
+            let found = all.iter().find(|condition| condition["type"] == type_)?;
+            serde_json::from_value(found.clone()).ok()
+        };
+        Self {
+            status: Status {
+                accepted: condition("Accepted"),
+                programmed: condition("Programmed"),
+            },
+            object,
+        }
+    }
+
+    /// Whether it asks: not a Model without the annotation.
+    pub(super) fn asks(&self) -> bool {
+        self.object["kind"] != "ModelBooster"
+            || self.object["metadata"]["annotations"]
+                .get(annotation::EXPOSE)
+                .is_some_and(|expose| expose != "false")
+    }
+
+    /// Fails where a tool calls it healthy and requests are not answered as it asks, or the other way round. A Model
+    /// that is scaled to zero rests.
+    pub(super) fn agrees_with(&self, verdict: &Verdict) -> Result<(), String> {
+        let holds = |condition: &Option<Condition>| {
+            condition
+                .as_ref()
+                .is_some_and(|condition| condition.status == "True")
+        };
+        let works = holds(&self.status.accepted) && holds(&self.status.programmed);
+        let scaled_to_zero = self.object["spec"]["backend"]["replicas"] == 0;
+        let healthy = match verdict.argo_cd.status.as_str() {
+            "Healthy" => works && verdict.flux.status == "Current",
+            "Suspended" => scaled_to_zero && !works && verdict.flux.status == "Current",
+            "Progressing" => !works && verdict.flux.status == "InProgress",
+            "Degraded" => !works && verdict.flux.status == "Failed",
+            _ => false,
+        };
+        let errors = [&verdict.argo_cd.error, &verdict.flux.error];
+        if healthy && errors.iter().all(|error| error.is_empty()) {
+            return Ok(());
+        }
+        Err(format!("its health is not what it says: {verdict:?}"))
+    }
 }
 
 /// The two conditions of a Model.
@@ -85,6 +147,8 @@ pub(super) struct Timeline {
     answers: Vec<(Instant, Answer)>,
     /// Only those that differ from the one before.
     statuses: Vec<(Instant, Status)>,
+    /// As it was read last; nothing when it is not there.
+    asking: Option<Asking>,
 }
 
 /// Since when a timeline is as it is expected to be.
@@ -100,10 +164,20 @@ impl Timeline {
         self.answers.push((at, answer));
     }
 
-    pub(super) fn read(&mut self, at: Instant, status: Status) {
+    pub(super) fn read(&mut self, at: Instant, asking: Option<Asking>) {
+        let status = asking.as_ref().map(|asking| asking.status.clone());
+        self.says(at, status.unwrap_or_default());
+        self.asking = asking;
+    }
+
+    fn says(&mut self, at: Instant, status: Status) {
         if self.statuses.last().is_none_or(|(_, last)| *last != status) {
             self.statuses.push((at, status));
         }
+    }
+
+    pub(super) fn asking(&self) -> Option<&Asking> {
+        self.asking.as_ref()
     }
 
     pub(super) fn last_answer(&self) -> Option<&Answer> {
@@ -250,13 +324,13 @@ mod tests {
         let start = Instant::now();
         let mut timeline = Timeline::default();
         timeline.answered(start, answer(true));
-        timeline.read(start, status("True", "Programmed"));
+        timeline.says(start, status("True", "Programmed"));
         // For 300 ms it says True and fails.
         timeline.answered(after(start, 1_000), answer(false));
-        timeline.read(after(start, 1_300), status("False", "NoReadyEndpoints"));
+        timeline.says(after(start, 1_300), status("False", "NoReadyEndpoints"));
         // For 700 ms it says False and answers.
         timeline.answered(after(start, 2_000), answer(true));
-        timeline.read(after(start, 2_700), status("True", "Programmed"));
+        timeline.says(after(start, 2_700), status("True", "Programmed"));
         let longest = |from, until| {
             let (from, until) = (after(start, from), after(start, until));
             let found = timeline.longest_disagreement(from, until);
@@ -273,7 +347,7 @@ mod tests {
     fn a_disagreement_that_lasts_counts_until_the_end() {
         let start = Instant::now();
         let mut timeline = Timeline::default();
-        timeline.read(start, status("True", "Programmed"));
+        timeline.says(start, status("True", "Programmed"));
         timeline.answered(after(start, 100), answer(false));
         let longest = timeline.longest_disagreement(start, after(start, 9_100));
         assert_eq!(
@@ -292,11 +366,11 @@ mod tests {
         };
         let mut timeline = Timeline::default();
         timeline.answered(start, answer(false));
-        timeline.read(start, status("True", "Programmed"));
+        timeline.says(start, status("True", "Programmed"));
         assert_eq!(timeline.as_expected(&expect, start), None);
-        timeline.read(after(start, 10), status("False", "Pending"));
+        timeline.says(after(start, 10), status("False", "Pending"));
         assert_eq!(timeline.as_expected(&expect, start), None);
-        timeline.read(after(start, 20), status("False", "NoReadyEndpoints"));
+        timeline.says(after(start, 20), status("False", "NoReadyEndpoints"));
         timeline.answered(after(start, 30), answer(true));
         assert_eq!(timeline.as_expected(&expect, start), None);
         timeline.answered(after(start, 40), answer(false));
@@ -329,5 +403,40 @@ mod tests {
             Some(&condition("Programmed", "True", "Programmed")),
             NOT_TRUE
         ));
+    }
+
+    fn asking(accepted: &str, programmed: &str, replicas: u8) -> Asking {
+        let object = serde_json::json!({
+            "apiVersion": "workload.serving.volcano.sh/v1alpha1", "kind": "ModelBooster",
+            "metadata": {"name": "demo", "annotations": {annotation::EXPOSE: "true"}},
+            "spec": {"backend": {"replicas": replicas}},
+            "status": {"conditions": [
+                condition("Accepted", accepted, "Any"), condition("Programmed", programmed, "Any"),
+            ]},
+        });
+        Asking::new(serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn tools_may_call_healthy_what_works_and_nothing_else() {
+        let agrees = |asking: &Asking, argo_cd: &str, flux: &str| {
+            let said = |status: &str| serde_json::json!({"status": status, "message": "", "error": ""});
+            let verdict = serde_json::json!({"argoCD": said(argo_cd), "flux": said(flux)});
+            let verdict = serde_json::from_value(verdict).unwrap();
+            asking.agrees_with(&verdict).is_ok()
+        };
+        let works = asking("True", "True", 1);
+        assert!(works.asks());
+        assert!(agrees(&works, "Healthy", "Current"));
+        for (argo_cd, flux) in [("Degraded", "Failed"), ("Progressing", "InProgress")] {
+            assert!(!agrees(&works, argo_cd, flux));
+            for broken in [asking("True", "False", 1), asking("False", "True", 1)] {
+                assert!(agrees(&broken, argo_cd, flux));
+                assert!(!agrees(&broken, argo_cd, "Current"), "they disagree");
+                assert!(!agrees(&broken, "Healthy", "Current"));
+                assert!(!agrees(&broken, "Suspended", "Current"));
+            }
+        }
+        assert!(agrees(&asking("True", "False", 0), "Suspended", "Current"));
     }
 }

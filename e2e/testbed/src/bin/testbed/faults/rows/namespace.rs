@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
 use kthena_bridge_api::child::ChildKind;
 use kube::Api;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::super::case::{Case, MODEL};
@@ -49,13 +49,17 @@ pub(super) async fn quota(
     refused::until_undone(case, &resource.plural, "exceeded quota", ends, delete).await
 }
 
-/// The namespace ends while the Model is kept by somebody's finalizer.
+/// The namespace ends while somebody's finalizer keeps what asks for the exposure.
 pub(super) async fn ends(case: &Case<'_>, ends: &Ends) -> Result<Settled, String> {
     ends.live(case, Step::Create).await?;
     let model = case.namespace.model_named(MODEL).map_err(text)?;
-    let finalizers = |all: Value| json!({"metadata": {"finalizers": all}});
-    let keep = finalizers(json!(["example.com/keep"]));
-    model.patch(&keep).await.map_err(text)?;
+    let asking = model.asking().map_err(text)?;
+    let keep = async |finalizers: Value| {
+        let patch = Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
+        let patched = asking.patch(MODEL, &PatchParams::default(), &patch).await;
+        patched.map(drop).map_err(text)
+    };
+    keep(json!(["example.com/keep"])).await?;
     let client = case.bed.client().map_err(text)?;
     let namespaces: Api<Namespace> = Api::all(client);
     let name = case.namespace.name();
@@ -74,7 +78,7 @@ pub(super) async fn ends(case: &Case<'_>, ends: &Ends) -> Result<Settled, String
         return Err(format!("{refused} writes were refused"));
     }
     let since = case.begin(Vec::new());
-    model.patch(&finalizers(json!([]))).await.map_err(text)?;
+    keep(json!([])).await?;
     let gone = case.bed.wait_for("the namespace is gone", SHOWN, async || {
         let there = namespaces.get_opt(name).await.map_err(text)?;
         there.map_or(Ok(()), |there| Err(format!("{:?}", there.status)))

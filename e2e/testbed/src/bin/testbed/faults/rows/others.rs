@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use kthena_bridge_api::FIELD_MANAGER;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::gateway::Gateway;
-use kthena_bridge_api::kthena::ModelBooster;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, PropagationPolicy};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
@@ -14,7 +13,7 @@ use serde_json::json;
 use super::super::case::{Case, GATEWAY, MODEL};
 use super::super::life::Step;
 use super::super::recorded::Settled;
-use super::{Ends, PATIENCE, api, equal, name_of, object_of};
+use super::{Ends, PATIENCE, api, equal, name_of, object_of, text};
 
 /// How long a rival goes on, and between two of its writes.
 const RIVALRY: Duration = Duration::from_secs(5);
@@ -91,9 +90,8 @@ pub(super) async fn foreign(
 pub(super) async fn deleted(case: &Case<'_>, how: &str, ends: &Ends) -> Result<Settled, String> {
     ends.live(case, Step::Create).await?;
     let closed = ends.of(Step::Close)?;
-    let failed = |e: kube::Error| e.to_string();
-    let client = case.bed.client().map_err(|e| e.to_string())?;
-    let models: Api<ModelBooster> = Api::namespaced(client, case.namespace.name());
+    let model = case.namespace.model_named(MODEL).map_err(text)?;
+    let asking = model.asking().map_err(text)?;
     let propagation = match how {
         "Foreground" => PropagationPolicy::Foreground,
         "Orphan" => PropagationPolicy::Orphan,
@@ -104,12 +102,14 @@ pub(super) async fn deleted(case: &Case<'_>, how: &str, ends: &Ends) -> Result<S
         ..DeleteParams::default()
     };
     let since = case.begin(Vec::new());
-    models.delete(MODEL, &params).await.map_err(failed)?;
+    asking.delete(MODEL, &params).await.map_err(text)?;
     let settled = if how == "Orphan" {
         let settled = case
             .settle(&since, PATIENCE, |state| state.is_orphaned(MODEL))
             .await?;
-        if settled.requests > 0 {
+        // A Model no longer says what a ModelExposure said that is gone.
+        let orphaned = |object: &String| !object.ends_with("/status");
+        if settled.writes.keys().any(orphaned) {
             return Err(format!("it wrote what was orphaned: {:?}", settled.writes));
         }
         settled

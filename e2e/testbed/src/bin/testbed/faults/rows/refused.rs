@@ -39,7 +39,7 @@ pub(super) async fn says(case: &Case<'_>, words: &str) -> Result<(), String> {
     let model = case.namespace.model_named(MODEL).map_err(text)?;
     let what = format!("a condition says {words:?}");
     let told = case.bed.wait_for(what, SHOWN, async || {
-        let conditions = model.get().await?.status.unwrap_or_default().conditions;
+        let conditions = model.conditions().await?;
         let says = conditions.iter().any(|c| c.message.contains(words));
         says.then_some(()).ok_or_else(|| format!("{conditions:#?}"))
     });

@@ -3,10 +3,11 @@
 use fault_proxy::{Action, Fault, Selector, Verb};
 use k8s_openapi::api::coordination::v1::Lease;
 use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, LABEL_MODEL};
+use kthena_bridge_core::OwnerKind;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
-use testbed::OPERATOR;
+use testbed::{OPERATOR, exposed_by};
 
 use super::super::case::{Case, MODEL};
 use super::super::identity::{self, Resource, Right};
@@ -15,8 +16,9 @@ use super::super::recorded::Settled;
 use super::{Ends, PATIENCE, api, end_of_log, equal, logs, name_of, refused, text};
 
 /// What is read beside the kinds that are written.
-const READ: [&str; 5] = [
+const READ: [&str; 6] = [
     "modelboosters",
+    "modelexposures",
     "modelservings",
     "modelservers",
     "pods",
@@ -45,6 +47,9 @@ pub(super) fn all(kinds: &[ChildKind]) -> Vec<Right> {
         }
     }
     add(&["patch"], Resource::Other("modelboosters/status"));
+    if exposed_by() == OwnerKind::ModelExposure {
+        add(&["patch"], Resource::Other("modelexposures/status"));
+    }
     add(&["create"], EVENTS);
     add(&["bind"], Resource::Other("roles"));
     add(&["get", "create", "update"], LEASES);
