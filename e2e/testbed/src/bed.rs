@@ -184,6 +184,11 @@ impl TestBed {
         crds::install(&self.client()?, definitions).await
     }
 
+    /// Installs the project's own definitions, which come with the operator wherever that is installed.
+    pub async fn install_own_crds(&self) -> Result<()> {
+        crds::install(&self.client()?, crds::read_own()?).await
+    }
+
     /// Installs definitions that [`Options::leave_out_crds`] left out, and waits until they are served.
     pub async fn install_crds(&self, names: &[&str]) -> Result<()> {
         let mut wanted = crds::read(&self.place.parts)?;

@@ -11,7 +11,7 @@ use kube::{
 };
 
 use crate::{
-    FIELD_MANAGER,
+    FIELD_MANAGER, document,
     error::{Context as _, Error, Result},
     wait,
 };
@@ -50,6 +50,12 @@ pub(crate) fn read_folder(parts: &Path, folder: &str) -> Result<Vec<Definition>>
         all.extend(definitions(&text));
     }
     Ok(all)
+}
+
+/// The project's own.
+pub(crate) fn read_own() -> Result<Vec<Definition>> {
+    let text = document::read("crds/modelexposures.yaml")?;
+    Ok(definitions(&text).collect())
 }
 
 /// The documents of a file. They are not parsed: the API server does that, and these are megabytes.

@@ -149,6 +149,7 @@ pub(crate) async fn run(options: &Arguments) -> Result<()> {
         ready_pods: true,
         ..Options::default()
     })?;
+    bed.install_own_crds().await?;
     let binary = built_binaries()?.join("kthena-bridge");
     eprintln!(
         "the bed is up after {:.1?}; living {REFERENCES} times without a fault",

@@ -175,7 +175,11 @@ impl Row {
 
     /// Whether the Model is there afterwards, and not annotated, as it was before.
     pub(crate) fn leaves_the_model(self) -> bool {
-        !matches!(self, Self::Deleted(_) | Self::NamespaceEnds | Self::Crowd)
+        match self {
+            Self::Deleted(_) | Self::NamespaceEnds | Self::Crowd => false,
+            Self::Without(right) => rights::leaves_the_model(right),
+            _ => true,
+        }
     }
 
     /// Whether the namespace is gone afterwards.

@@ -85,7 +85,7 @@ pub(super) async fn without(case: &Case<'_>, right: Right, ends: &Ends) -> Resul
         match (right.verb, written) {
             ("patch", Some(kind)) => relabel(case, kind, LABEL_MODEL, json!("another")).await,
             ("get", Some(kind)) => relabel(case, kind, LABEL_MANAGED_BY, Value::Null).await,
-            ("delete", Some(_)) => Step::Close.take(case, MODEL).await.map_err(text),
+            ("delete", Some(_)) => taking_away().take(case, MODEL).await.map_err(text),
             _ if is_read || is_of_leaders(right) => start_anew(case, right).await,
             _ if right.on == EVENTS => {
                 // What it told before, it would only count.
@@ -110,12 +110,26 @@ pub(super) async fn without(case: &Case<'_>, right: Right, ends: &Ends) -> Resul
         Step::Create.take(case, MODEL).await.map_err(text)?;
     }
     let wanted = ends.of(if right.verb == "delete" {
-        Step::Close
+        taking_away()
     } else {
         Step::Create
     })?;
     case.settle(&since, PATIENCE, |state| equal(state, wanted))
         .await
+}
+
+/// The step in which the operator deletes what there is. What a ModelExposure owns goes with it by itself, and not with
+/// its Model.
+fn taking_away() -> Step {
+    match exposed_by() {
+        OwnerKind::ModelBooster => Step::Close,
+        OwnerKind::ModelExposure => Step::Delete,
+    }
+}
+
+/// Whether the Model is there in the end.
+pub(super) fn leaves_the_model(right: Right) -> bool {
+    right.verb != "delete" || taking_away() != Step::Delete
 }
 
 /// What the API server says where the right is missing.
