@@ -24,9 +24,15 @@ test: prerequisites ## Every test, unit to end-to-end. The first run builds the 
 	parts=$$(e2e/parts/fetch)
 	cargo build --workspace --bins
 	cargo test --workspace --no-run
-	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox cargo test --workspace --offline
-	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/debug/testbed truth
-	KTHENA_BRIDGE_PARTS=$$parts e2e/sandbox target/debug/testbed faults --sample 30 --walks 2 --together 4
+	export KTHENA_BRIDGE_PARTS=$$parts
+	e2e/sandbox cargo test --workspace --offline
+	e2e/sandbox target/debug/testbed truth
+	e2e/sandbox target/debug/testbed faults --sample 30 --walks 2 --together 4
+	# Once more, with ModelExposures in place of annotations, but for the tests that are about ModelExposures alone.
+	export KTHENA_BRIDGE_EXPOSED_BY=ModelExposure
+	e2e/sandbox cargo test --workspace --offline --test operator -- --skip model_exposure:: --skip model_server::
+	e2e/sandbox target/debug/testbed truth
+	e2e/sandbox target/debug/testbed faults --sample 30 --walks 2 --together 4
 
 .PHONY: truth
 truth: prerequisites ## Break an exposure in every way there is, and compare what a client gets with the Model's conditions; the last line is JSON. ONLY=part of a name.

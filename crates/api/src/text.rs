@@ -35,8 +35,6 @@ macro_rules! texts {
             pub const PATTERN: &'static str = $pattern;
             /// What every value is, as the end of a sentence about one that is not.
             pub const FORM: &'static str = $is;
-            /// How many characters a value has at most.
-            pub const LONGEST: usize = $longest;
 
             /// The text, where it has this form.
             ///

@@ -29,10 +29,10 @@ const KUBERNETES_SERVICE: &str = "10.96.0.1";
 
 /// Those that a Deployment, a Service, a namespace, a quota and owner references need. Nodes are kept by
 /// the kubelet, so the node controllers, which would miss its lease, are left out.
-const CONTROLLERS: &str = "deployment-controller,disruption-controller,endpointslice-controller,\
-    garbage-collector-controller,job-controller,namespace-controller,replicaset-controller,\
-    resourcequota-controller,root-ca-certificate-publisher-controller,serviceaccount-controller,\
-    serviceaccount-token-controller,statefulset-controller";
+const CONTROLLERS: &str = "clusterrole-aggregation-controller,deployment-controller,disruption-controller,\
+    endpointslice-controller,garbage-collector-controller,job-controller,namespace-controller,\
+    replicaset-controller,resourcequota-controller,root-ca-certificate-publisher-controller,\
+    serviceaccount-controller,serviceaccount-token-controller,statefulset-controller";
 
 /// What the API server records: the operator's requests, and nobody else's.
 const AUDIT_POLICY: &str = r#"

@@ -138,11 +138,15 @@ pub fn judge(script: &str, objects: &[Value]) -> Result<Vec<Verdict>> {
     written
         .unwrap_or_else(|_| Err(std::io::Error::other("writing panicked")))
         .context(what)?;
-    let verdicts: Vec<Verdict> =
-        serde_json::from_slice(&output.stdout).map_err(|e| Error::Other(format!("{}: {e}", what())))?;
+    let verdicts: Vec<Verdict> = serde_json::from_slice(&output.stdout)
+        .map_err(|e| Error::Other(format!("{}: {e}", what())))?;
     if verdicts.len() != objects.len() {
         let count = verdicts.len();
-        return Err(Error::Other(format!("{}: {count} verdicts on {} objects", what(), objects.len())));
+        return Err(Error::Other(format!(
+            "{}: {count} verdicts on {} objects",
+            what(),
+            objects.len()
+        )));
     }
     Ok(verdicts)
 }

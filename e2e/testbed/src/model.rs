@@ -173,11 +173,13 @@ impl Model<'_> {
             OwnerKind::ModelBooster => self.get().await?.metadata.annotations,
             OwnerKind::ModelExposure => {
                 let all = SAID.lock().unwrap_or_else(PoisonError::into_inner);
-                all.get(&(self.namespace.clone(), self.name.clone())).cloned()
+                all.get(&(self.namespace.clone(), self.name.clone()))
+                    .cloned()
             }
         };
         let keys = said.unwrap_or_default().into_keys();
-        let own = keys.filter_map(|key| Some(key.strip_prefix(DOMAIN)?.strip_prefix('/')?.to_owned()));
+        let own =
+            keys.filter_map(|key| Some(key.strip_prefix(DOMAIN)?.strip_prefix('/')?.to_owned()));
         Ok(own.collect())
     }
 

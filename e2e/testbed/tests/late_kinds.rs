@@ -6,15 +6,11 @@
     reason = "the helpers of tests, which Clippy does not see as tests"
 )]
 
-use std::time::Duration;
-
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kthena_bridge_api::child::ChildKind;
 use kube::Api;
 use kube::api::DeleteParams;
 use testbed::{Options, TestBed};
-
-const LIMIT: Duration = Duration::from_secs(40);
 
 #[tokio::test]
 async fn kinds_that_come_late_are_picked_up_and_kinds_that_go_are_named() {

@@ -109,7 +109,11 @@ pub(super) fn rivals(owner: &ObjectRef, caches: &Caches, interests: &Interests) 
 }
 
 /// What a ModelExposure exposes, which says of itself what that says of it, and who else exposes it.
-fn of_target_ref(namespace: &str, target: &TargetReference, interests: &Interests) -> Vec<ObjectRef> {
+fn of_target_ref(
+    namespace: &str,
+    target: &TargetReference,
+    interests: &Interests,
+) -> Vec<ObjectRef> {
     let named = ObjectRef::of_owner(namespace, (&target.kind, &target.name));
     let mut objects: Vec<_> = named.into_iter().collect();
     if let Some(kind) = TargetKind::named(&target.kind) {

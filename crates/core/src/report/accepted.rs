@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use kthena_bridge_api::condition::Reason;
-use kthena_bridge_api::kthena::ModelServer;
+use kthena_bridge_api::kthena::{ModelRoute, ModelServer};
 
 use super::{Cause, Outcome, Verdict};
 use crate::exposure::Exposure;
@@ -95,27 +95,29 @@ fn passed_by(
     routes.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
     let known = plan::model_names(exposure, topology);
     let mut message = String::new();
-    for route in routes {
-        let names = std::iter::once(&route.spec.model_name).chain(&route.spec.lora_adapters);
-        let unknown = names.filter(|name| !name.is_empty() && !known.contains(name));
-        let unknown: Vec<&str> = unknown.map(String::as_str).collect();
-        let mut lost = Vec::new();
-        if route.spec.rate_limit.is_some() {
-            lost.push("limits no rates".to_owned());
-        }
-        if !unknown.is_empty() {
-            lost.push(format!("rewrites no {}", unknown.join(", ")));
-        }
-        if !lost.is_empty() {
-            let _ = write!(
-                message,
-                "; ModelRoute {} {} here, since requests do not pass kthena-router",
-                route.metadata.name.as_deref().unwrap_or_default(),
-                lost.join(" and ")
-            );
-        }
+    for lost in routes.iter().filter_map(|route| lost(route, &known)) {
+        let _ = write!(
+            message,
+            "; {lost} here, since requests do not pass kthena-router"
+        );
     }
     message
+}
+
+/// What a ModelRoute does not do where these names are served without it.
+fn lost(route: &ModelRoute, known: &[String]) -> Option<String> {
+    let names = std::iter::once(&route.spec.model_name).chain(&route.spec.lora_adapters);
+    let unknown = names.filter(|name| !name.is_empty() && !known.contains(name));
+    let unknown: Vec<&str> = unknown.map(String::as_str).collect();
+    let mut lost = Vec::new();
+    if route.spec.rate_limit.is_some() {
+        lost.push("limits no rates".to_owned());
+    }
+    if !unknown.is_empty() {
+        lost.push(format!("rewrites no {}", unknown.join(", ")));
+    }
+    let name = route.metadata.name.as_deref().unwrap_or_default();
+    (!lost.is_empty()).then(|| format!("ModelRoute {name} {}", lost.join(" and ")))
 }
 
 /// Where and how the Model is served.
@@ -176,4 +178,32 @@ fn served_at(exposure: &Exposure, topology: &Topology) -> String {
         );
     }
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn of_a_model_route_what_is_lost_is_told() {
+        let lost = |spec: Value| {
+            let route = json!({
+                "apiVersion": "networking.serving.volcano.sh/v1alpha1", "kind": "ModelRoute",
+                "metadata": {"name": "chat"}, "spec": spec,
+            });
+            let route: ModelRoute = serde_json::from_value(route).unwrap();
+            super::lost(&route, &["served".to_owned(), "adapter".to_owned()])
+        };
+        let known = json!({"modelName": "served", "loraAdapters": ["adapter"]});
+        assert_eq!(lost(known), None);
+        let limited = json!({"modelName": "served", "rateLimit": {"unit": "minute", "inputTokensPerUnit": 10}});
+        assert_eq!(lost(limited).unwrap(), "ModelRoute chat limits no rates");
+        let both = json!({"modelName": "x", "loraAdapters": ["adapter", "y"], "rateLimit": {"unit": "minute"}});
+        assert_eq!(
+            lost(both).unwrap(),
+            "ModelRoute chat limits no rates and rewrites no x, y"
+        );
+    }
 }

@@ -81,6 +81,26 @@ async fn restrict(bed: &TestBed, namespace: &str) {
         .unwrap();
 }
 
+/// Who may edit a namespace may write ModelExposures there, and who may look at it may read them and no more.
+async fn edit_and_view_are_widened(bed: &TestBed) {
+    let roles: Api<ClusterRole> = Api::all(bed.client().unwrap());
+    for (name, reads, writes) in [("edit", true, true), ("view", true, false)] {
+        let looked = bed.wait_for(format!("the role {name} is widened"), LIMIT, async || {
+            let rules = roles.get(name).await.map_err(|e| e.to_string())?.rules;
+            let rules = rules.unwrap_or_default();
+            let of_exposures = rules.iter().filter(|rule| {
+                let resources = rule.resources.iter().flatten();
+                resources.into_iter().any(|r| r == "modelexposures")
+            });
+            let verbs: Vec<&String> = of_exposures.flat_map(|rule| &rule.verbs).collect();
+            let may = |wanted: &str| verbs.iter().any(|verb| *verb == wanted);
+            let fits = (may("list"), may("create")) == (reads, writes);
+            fits.then_some(()).ok_or_else(|| format!("{verbs:?}"))
+        });
+        looked.await.unwrap();
+    }
+}
+
 /// Upgrades to another configuration and uninstalls, with a request loop around it.
 async fn upgrade_and_uninstall(
     bed: &TestBed,
@@ -169,6 +189,7 @@ async fn install_upgrade_and_uninstall_interrupt_nothing() {
     bed.wait_for_answer(gateway, "", "demo", 200).await.unwrap();
     compare_metrics(bed).await;
     check(bed, &release).await;
+    edit_and_view_are_widened(bed).await;
 
     upgrade_and_uninstall(bed, &release, &model, gateway).await;
     restart_the_picker(bed, &model, gateway).await;

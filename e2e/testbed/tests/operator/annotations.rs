@@ -283,8 +283,7 @@ async fn un_annotating_removes_what_is_ours_and_touches_nothing_else() {
 /// Values that are wrong, and a word that the message must hold beside key and value.
 fn wrong() -> Vec<(&'static str, String, &'static str)> {
     if exposed_by() == OwnerKind::ModelExposure {
-        // The others are refused by the API server, or cannot be said. Of a field that is true or false, the value is
-        // not repeated.
+        // The others are refused by the API server, or cannot be said.
         return vec![("match-model", "true".to_owned(), "modelHeader")];
     }
     let long = "x".repeat(300);
@@ -315,6 +314,23 @@ fn wrong() -> Vec<(&'static str, String, &'static str)> {
     ]
 }
 
+/// Checks that a message names what is wrong, with the start of its value, and how to mend it, on one line.
+fn names_what_is_wrong(message: &str, key: &str, value: &str, fix: &str) {
+    let setting = exposed_by().setting(&format!("kthena-bridge.io/{key}"));
+    assert!(message.contains(&setting), "{setting} is not in {message}");
+    assert!(message.contains(fix), "{fix:?} is not in {message}");
+    assert!(!message.contains(char::is_control), "{message:?}");
+    // The value of a field that is true or false is not repeated.
+    if exposed_by() == OwnerKind::ModelBooster {
+        let start = value
+            .chars()
+            .take_while(|c| !c.is_control() && *c != '"')
+            .take(20);
+        let start: String = start.collect();
+        assert!(message.contains(&start), "{start:?} is not in {message}");
+    }
+}
+
 #[tokio::test]
 async fn bad_input_is_named_and_what_served_goes_on_serving() {
     let bed = bed().await;
@@ -336,45 +352,14 @@ async fn bad_input_is_named_and_what_served_goes_on_serving() {
     bed.wait_for_answer(address, "/other", "other", 200)
         .await
         .unwrap();
-    let before = (versions(&model).await, versions(&other).await);
-    let expose = [
-        ("expose", "true"),
-        ("gateway", "inference-gateway"),
-        ("path", "/demo"),
-    ];
-    let of = |key: &str| {
-        let given = expose.iter().find(|(given, _)| *given == key);
-        given.map(|(_, value)| *value)
-    };
-
+    let before = versions(&other).await;
     for (key, value, fix) in wrong() {
         model.annotate(&[(key, Some(&value))]).await.unwrap();
         let invalid = model
             .wait_for_reason("Accepted", exposed_by().invalid().as_str())
             .await
             .unwrap();
-        let full = exposed_by().setting(&format!("kthena-bridge.io/{key}"));
-        let shown: String = value
-            .chars()
-            .take_while(|c| !c.is_control() && *c != '"')
-            .take(20)
-            .collect();
-        let shown = match exposed_by() {
-            OwnerKind::ModelBooster => shown.as_str(),
-            OwnerKind::ModelExposure => "",
-        };
-        for part in [full.as_str(), shown, fix] {
-            assert!(
-                invalid.message.contains(part),
-                "{part:?} is not in {:?}",
-                invalid.message
-            );
-        }
-        assert!(
-            !invalid.message.contains(char::is_control),
-            "{:?}",
-            invalid.message
-        );
+        names_what_is_wrong(&invalid.message, key, &value, fix);
         let answer = bed.ask(address, "/demo", "demo").await.unwrap();
         assert_eq!(
             answer.status, 200,
@@ -387,7 +372,13 @@ async fn bad_input_is_named_and_what_served_goes_on_serving() {
                 .any(|c| c.type_ == "Programmed" && c.status == "True"),
             "{conditions:#?}"
         );
-        model.annotate(&[(key, of(key))]).await.unwrap();
+        let right = match key {
+            "expose" => Some("true"),
+            "gateway" => Some("inference-gateway"),
+            "path" => Some("/demo"),
+            _ => None,
+        };
+        model.annotate(&[(key, right)]).await.unwrap();
         model.wait_for_condition("Accepted", "True").await.unwrap();
     }
     model
@@ -423,7 +414,7 @@ async fn bad_input_is_named_and_what_served_goes_on_serving() {
     .await;
     assert_eq!(
         versions(&other).await,
-        before.1,
+        before,
         "another Model is not touched"
     );
 }

@@ -54,6 +54,12 @@ const WITH_FAULT: Patience = Patience {
     limit: Duration::from_secs(77),
     ..WITHOUT_FAULT
 };
+/// In a walk: a Model that was replaced has the pods of the former one for a while, which come to their end when
+/// nobody does anything any more.
+const WALKING: Patience = Patience {
+    quiet: Duration::from_secs(3),
+    ..WITH_FAULT
+};
 /// What took longer is told as if it had failed.
 const SLOW: Duration = Duration::from_secs(20);
 /// How long nothing is written at the very end.
@@ -458,7 +464,7 @@ impl Run<'_> {
             return true;
         };
         let mut problem = match case.add(&explore::MODELS).await {
-            Ok(()) => explore::walk(case, &walk, WITH_FAULT)
+            Ok(()) => explore::walk(case, &walk, WALKING)
                 .await
                 .err()
                 .unwrap_or_default(),

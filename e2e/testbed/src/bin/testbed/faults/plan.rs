@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use fault_proxy::{Action, Fault, Refusal, Selector, Verb, WatchFault};
+use testbed::exposed_by;
 
 use super::life::Step;
 
@@ -39,11 +40,18 @@ impl Plan {
         }
     }
 
-    /// Whether the operator sees what is no longer so.
+    /// Whether the operator sees what is no longer so: the past, or, while its watch tells nothing, what asks for the
+    /// exposure when that is gone.
     pub(crate) fn shows_the_past(&self) -> bool {
-        self.faults
-            .iter()
-            .any(|fault| matches!(fault.what, Action::AsOf(_)))
+        let asking = exposed_by().api_resource().plural;
+        self.faults.iter().any(|fault| match fault.what {
+            Action::AsOf(_) => true,
+            Action::Watch(_) => {
+                let of_asking = |resource: &String| *resource == asking;
+                !self.step.serves() && fault.at.resource.as_ref().is_none_or(of_asking)
+            }
+            _ => false,
+        })
     }
 
     fn silent(self) -> Self {

@@ -42,18 +42,20 @@ pub(crate) async fn capture(
             let api: Api<DynamicObject> =
                 Api::namespaced_with(client.clone(), namespace.name(), &kind.api_resource());
             let found = api.get_opt(name).await;
-            let Some(found) = found.map_err(|e| format!("getting {} {name}: {e}", kind.as_str()))?
+            let Some(found) =
+                found.map_err(|e| format!("getting {} {name}: {e}", kind.as_str()))?
             else {
                 continue;
             };
             if kind == exposed_by() {
-                owners.push((
-                    found.uid().unwrap_or_default(),
-                    format!("UID of {name}"),
-                ));
+                owners.push((found.uid().unwrap_or_default(), format!("UID of {name}")));
             }
             // A Model says what its ModelExposure says, too.
-            let whose = if kind == exposed_by() { "" } else { "repeated " };
+            let whose = if kind == exposed_by() {
+                ""
+            } else {
+                "repeated "
+            };
             state.extend(conditions(&found, namespace.name(), whose));
         }
     }

@@ -140,7 +140,8 @@ async fn wrong_from_the_start(case: &Case<'_>) -> Result<()> {
                 .await;
         }
         OwnerKind::ModelExposure => {
-            case.broken_by(refused_with(case, "failureMode: open")).await;
+            case.broken_by(refused_with(case, "failureMode: open"))
+                .await;
             case.undone_by(expose(&model, &[])).await;
         }
     }

@@ -168,8 +168,7 @@ impl<'b> Case<'b> {
 
     /// From now on, this is what is asked, and of this Model the status is read.
     pub(super) fn observe(&self, model: &Model<'_>, question: Question) -> Result<()> {
-        self.probe
-            .replace(Some(Probe::start(model, question)?));
+        self.probe.replace(Some(Probe::start(model, question)?));
         self.start_clock();
         Ok(())
     }

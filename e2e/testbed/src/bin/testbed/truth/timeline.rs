@@ -429,7 +429,8 @@ mod tests {
     #[test]
     fn tools_may_call_healthy_what_works_and_nothing_else() {
         let agrees = |asking: &Asking, argo_cd: &str, flux: &str| {
-            let said = |status: &str| serde_json::json!({"status": status, "message": "", "error": ""});
+            let said =
+                |status: &str| serde_json::json!({"status": status, "message": "", "error": ""});
             let verdict = serde_json::json!({"argoCD": said(argo_cd), "flux": said(flux)});
             let verdict = serde_json::from_value(verdict).unwrap();
             asking.agrees_with(&verdict).is_ok()

@@ -71,20 +71,24 @@ spec: {policyName: NAME}
 const ENOUGH: u32 = 4;
 
 /// What is in force until it is removed.
-struct InForce<'a> {
+struct InForce<'a, S> {
     bed: &'a TestBed,
     objects: Vec<DynamicObject>,
+    /// An object of the kind that is not written.
+    canary: DynamicObject,
+    api: Api<DynamicObject>,
+    /// Whether it is in force, by what becomes of the canary.
+    shows: S,
 }
 
-impl<'a> InForce<'a> {
-    /// Applies it for the objects of a kind in the case's namespace, and waits until `shows` it, by what becomes of
-    /// another object of the kind that is not written.
+impl<'a, S: Fn(&kube::Result<DynamicObject>) -> bool> InForce<'a, S> {
+    /// Applies it for the objects of a kind in the case's namespace, and waits until it `shows`.
     async fn apply(
         case: &Case<'a>,
         yaml: &str,
         kind: ChildKind,
         ends: &Ends,
-        shows: impl Fn(&kube::Result<DynamicObject>) -> bool,
+        shows: S,
     ) -> Result<Self, String> {
         let ApiResource { group, plural, .. } = kind.api_resource();
         let yaml = yaml
@@ -96,26 +100,36 @@ impl<'a> InForce<'a> {
         let in_force = Self {
             bed: case.bed,
             objects,
+            canary: object_of(case, ends.of(Step::Create)?, kind, "canary")?,
+            api: api(case, kind)?,
+            shows,
         };
-        let canary = object_of(case, ends.of(Step::Create)?, kind, "canary")?;
-        let api = api(case, kind)?;
-        let params = PostParams {
-            dry_run: true,
-            ..PostParams::default()
-        };
-        let waited = case.bed.wait_for("it is in force", SHOWN, async || {
-            let answer = api.create(&params, &canary).await;
-            shows(&answer).then_some(()).ok_or(format!("{answer:?}"))
-        });
-        match waited.await {
+        match in_force.wait_until(true).await {
             Ok(()) => Ok(in_force),
             Err(error) => {
                 in_force.remove().await?;
-                Err(error.to_string())
+                Err(error)
             }
         }
     }
 
+    async fn wait_until(&self, wanted: bool) -> Result<(), String> {
+        let params = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let what = format!("that it is in force is {wanted}");
+        let waited = self.bed.wait_for(what, SHOWN, async || {
+            let answer = self.api.create(&params, &self.canary).await;
+            let is = (self.shows)(&answer);
+            let known = is || answer.is_ok();
+            let fits = known && is == wanted;
+            fits.then_some(()).ok_or(format!("{answer:?}"))
+        });
+        waited.await.map_err(text)
+    }
+
+    /// Removes it, and waits until it does not show any more: the API server looks at its policies once a second.
     async fn remove(self) -> Result<(), String> {
         for object in self.objects.iter().rev() {
             let types = object.types.clone().unwrap_or_default();
@@ -126,7 +140,7 @@ impl<'a> InForce<'a> {
             let deleted = api.delete(name, &DeleteParams::default()).await;
             deleted.map_err(|e| format!("deleting {} {name}: {e}", types.kind))?;
         }
-        Ok(())
+        self.wait_until(false).await
     }
 }
 

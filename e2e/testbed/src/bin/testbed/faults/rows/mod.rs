@@ -34,6 +34,12 @@ use versions::Versions;
 
 /// How long a row waits for what it is to end in: that of a step with a fault.
 const PATIENCE: Patience = super::WITH_FAULT;
+/// How long it waits for the end. What belongs to a ModelExposure goes with it, by Kubernetes' garbage collector, which
+/// takes a while to come back when the API server was away.
+const CLOSING: Patience = Patience {
+    limit: Duration::from_mins(3),
+    ..AT_FIRST
+};
 /// How long it waits for what it is about to show.
 const SHOWN: Duration = Duration::from_secs(40);
 
@@ -246,7 +252,8 @@ impl Row {
             Self::Crowd => crowd::flaps(case).await,
         }?;
         if self.leaves_the_model() {
-            ends.live(case, Step::Close).await?;
+            let closed = ends.of(Step::Close)?;
+            case.step(Step::Close, None, Some(closed), CLOSING).await?;
         }
         Ok(settled)
     }
