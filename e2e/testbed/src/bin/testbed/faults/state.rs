@@ -84,14 +84,10 @@ pub(crate) async fn capture(
 }
 
 /// Our conditions of an object.
-fn conditions(
-    object: &DynamicObject,
-    namespace: &str,
-    whose: &str,
-) -> impl Iterator<Item = (String, Value)> {
+fn conditions(object: &DynamicObject, namespace: &str, whose: &str) -> Vec<(String, Value)> {
     let (name, generation) = (object.name_any(), json!(object.metadata.generation));
     let all = object.data["status"]["conditions"].as_array();
-    let ours = all.into_iter().flatten().filter_map(move |condition| {
+    let ours = all.into_iter().flatten().filter_map(|condition| {
         let type_ = condition["type"].as_str()?;
         if !["Accepted", "Programmed", "Ready", "Reachable"].contains(&type_) {
             return None;
@@ -104,7 +100,7 @@ fn conditions(
         });
         Some((format!("{whose}condition {type_} of {name}"), value))
     });
-    ours.collect::<Vec<_>>().into_iter()
+    ours.collect()
 }
 
 /// What gateways say of the version that there is: conditions that are true, by type.

@@ -133,7 +133,7 @@ impl Counted {
             self.writes += 1;
             match request.resource.as_str() {
                 "events" => self.events += 1,
-                "modelboosters/status" => self.statuses += 1,
+                "modelboosters/status" | "modelexposures/status" => self.statuses += 1,
                 _ => self.objects += usize::from(request.code == 201),
             }
         }

@@ -87,6 +87,16 @@ pub(crate) enum By {
     Objects,
 }
 
+impl By {
+    /// How many objects say how a Model is exposed: the Model says what its ModelExposure says.
+    fn told_on(self) -> f64 {
+        match self {
+            Self::Annotations => 1.0,
+            Self::Objects => 2.0,
+        }
+    }
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kthena_bridge_api::annotation;
 use kube::api::DynamicObject;
 use serde_json::Value;
-use testbed::health::Verdict;
+use testbed::health::{Health, Verdict};
 
 use super::{ABSENT, ANY, Expect, NOT_TRUE};
 
@@ -63,21 +63,17 @@ impl Asking {
         };
         let works = holds(&self.status.accepted) && holds(&self.status.programmed);
         let scaled_to_zero = self.object["spec"]["backend"]["replicas"] == 0;
-        let (argo_cd, flux) = (&verdict.argo_cd, &verdict.flux);
-        let both_are = |argo_cds: &str, fluxs: &str| {
-            (argo_cd.status.as_str(), flux.status.as_str()) == (argo_cds, fluxs)
-                && argo_cd.error.is_empty()
-                && flux.error.is_empty()
-        };
+        let both_say = |health| verdict.is(health).is_ok();
         // Flux goes on waiting where its expressions need what is not there yet.
+        let (argo_cd, flux) = (&verdict.argo_cd.status, &verdict.flux.status);
         let has_no_status = self.object["status"].is_null();
-        let waits = has_no_status && argo_cd.status == "Progressing" && flux.status == "Unknown";
+        let waits = has_no_status && argo_cd == "Progressing" && flux == "Unknown";
         let agrees = if works {
-            both_are("Healthy", "Current")
+            both_say(Health::Healthy)
         } else {
-            both_are("Progressing", "InProgress")
-                || both_are("Degraded", "Failed")
-                || (scaled_to_zero && both_are("Suspended", "Current"))
+            both_say(Health::Progressing)
+                || both_say(Health::Degraded)
+                || (scaled_to_zero && both_say(Health::Suspended))
                 || waits
         };
         if agrees {

@@ -96,12 +96,14 @@ impl<'a, S: Fn(&kube::Result<DynamicObject>) -> bool> InForce<'a, S> {
             .replace("NAME", case.namespace.name())
             .replace("GROUP", &group)
             .replace("RESOURCE", &plural);
+        let canary = object_of(case, ends.of(Step::Create)?, kind, "canary")?;
+        let api = api(case, kind)?;
         let objects = case.bed.apply("", &yaml).await.map_err(text)?;
         let in_force = Self {
             bed: case.bed,
             objects,
-            canary: object_of(case, ends.of(Step::Create)?, kind, "canary")?,
-            api: api(case, kind)?,
+            canary,
+            api,
             shows,
         };
         match in_force.wait_until(true).await {
