@@ -79,6 +79,8 @@ impl<'a> Namespaces<'a> {
 #[tokio::test]
 async fn an_operator_of_namespaces_serves_them_and_asks_for_nothing_elsewhere() {
     let bed = TestBed::shared().unwrap();
+    // The chart leaves them to whoever owns the cluster.
+    bed.install_own_crds().await.unwrap();
     let namespaces = Namespaces::new(bed).await;
     let shared = gateway(bed, &namespaces.infra, "shared", &json!({"from": "All"})).await;
     let of_infra = format!("{}/shared", namespaces.infra.name());
