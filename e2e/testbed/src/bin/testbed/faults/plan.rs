@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use fault_proxy::{Action, Fault, Refusal, Selector, Verb, WatchFault};
+use kthena_bridge_core::OwnerKind;
 use testbed::exposed_by;
 
 use super::life::Step;
@@ -40,15 +41,16 @@ impl Plan {
         }
     }
 
-    /// Whether the operator sees what is no longer so: the past, or, while its watch tells nothing, what asks for the
-    /// exposure when that is gone.
+    /// Whether the operator sees what is no longer so: the past, or, while its watch tells nothing, a ModelExposure
+    /// that is gone, and with it, by the garbage collector, what it owned.
     pub(crate) fn shows_the_past(&self) -> bool {
-        let asking = exposed_by().api_resource().plural;
+        let goes_by_itself =
+            exposed_by() == OwnerKind::ModelExposure && self.step == Step::Unannotate;
         self.faults.iter().any(|fault| match fault.what {
             Action::AsOf(_) => true,
             Action::Watch(_) => {
-                let of_asking = |resource: &String| *resource == asking;
-                !self.step.serves() && fault.at.resource.as_ref().is_none_or(of_asking)
+                let resource = fault.at.resource.as_deref();
+                goes_by_itself && resource.is_none_or(|resource| resource == "modelexposures")
             }
             _ => false,
         })

@@ -78,14 +78,15 @@ pub(super) fn situations() -> Vec<Situation> {
     ]
 }
 
-/// One annotation on a working exposure, and off again.
+/// One annotation on a working exposure, and as it was.
 pub(super) async fn annotated(
     case: &Case<'_>,
     model: &Model<'_>,
     (key, value): (&str, &str),
 ) -> Result<()> {
     case.broken_by(model.annotate(&[(key, Some(value))])).await;
-    case.undone_by(model.annotate(&[(key, None)])).await;
+    let before = (key == "expose").then_some("true");
+    case.undone_by(model.annotate(&[(key, before)])).await;
     Ok(())
 }
 
@@ -94,18 +95,16 @@ pub(super) async fn annotated(
 async fn wrong(
     case: &Case<'_>,
     model: &Model<'_>,
-    (key, value): (&str, &str),
+    annotation: (&str, &str),
     field: &str,
 ) -> Result<()> {
     match exposed_by() {
-        OwnerKind::ModelBooster => {
-            case.broken_by(model.annotate(&[(key, Some(value))])).await;
-            let before = (key == "expose").then_some("true");
-            case.undone_by(model.annotate(&[(key, before)])).await;
+        OwnerKind::ModelBooster => annotated(case, model, annotation).await,
+        OwnerKind::ModelExposure => {
+            case.broken_by(refused_with(case, field)).await;
+            Ok(())
         }
-        OwnerKind::ModelExposure => case.broken_by(refused_with(case, field)).await,
     }
-    Ok(())
 }
 
 /// Applies the ModelExposure of a working exposure with another field, as kubectl does, and fails unless that is refused.

@@ -145,16 +145,8 @@ impl<'b> Case<'b> {
     /// From now on, the objects of the Model stay as they are.
     pub(super) async fn pause(&self, model: &Model<'_>) -> Result<()> {
         model.annotate(&[("paused", Some("true"))]).await?;
-        self.wait_for("Accepted says that it is paused", async || {
-            let conditions = model.conditions().await?;
-            let paused = |c: &Condition| c.type_ == "Accepted" && c.message.contains("paused");
-            if conditions.iter().any(paused) {
-                Ok(())
-            } else {
-                Err(format!("{conditions:#?}"))
-            }
-        })
-        .await
+        let paused = model.wait_for_message("Accepted", "paused").await;
+        paused.map(drop)
     }
 
     /// A Model that is active and not exposed, and a Gateway.

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use kthena_bridge_api::FIELD_MANAGER;
 use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::gateway::Gateway;
+use kthena_bridge_core::OwnerKind;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, PropagationPolicy};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
+use testbed::exposed_by;
 
 use super::super::case::{Case, GATEWAY, MODEL};
 use super::super::life::Step;
@@ -107,9 +109,15 @@ pub(super) async fn deleted(case: &Case<'_>, how: &str, ends: &Ends) -> Result<S
         let settled = case
             .settle(&since, PATIENCE, |state| state.is_orphaned(MODEL))
             .await?;
-        // A Model no longer says what a ModelExposure said that is gone.
-        let orphaned = |object: &String| !object.ends_with("/status");
-        if settled.writes.keys().any(orphaned) {
+        let wrote = match exposed_by() {
+            OwnerKind::ModelBooster => settled.requests > 0,
+            // The Model no longer says what a ModelExposure said that is gone.
+            OwnerKind::ModelExposure => {
+                let orphaned = |object: &String| !object.ends_with("/status");
+                settled.writes.keys().any(orphaned)
+            }
+        };
+        if wrote {
             return Err(format!("it wrote what was orphaned: {:?}", settled.writes));
         }
         settled
