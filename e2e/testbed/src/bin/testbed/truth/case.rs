@@ -255,9 +255,20 @@ impl<'b> Case<'b> {
         half
     }
 
-    /// What Argo CD says of what asks for the exposure, where that and Flux agree with its conditions; nothing where
-    /// nobody asks.
+    /// What Argo CD says of what asks for the exposure, once that and Flux agree with its conditions. For a moment both
+    /// may say that it is on its way: a change was not seen yet that changes nothing for requests.
     async fn health(&self) -> Result<String> {
+        let deadline = Instant::now() + super::DISAGREEMENT;
+        loop {
+            match self.health_now().await {
+                Err(_) if Instant::now() < deadline => sleep(PAUSE).await,
+                health => return health,
+            }
+        }
+    }
+
+    /// Nothing where nobody asks.
+    async fn health_now(&self) -> Result<String> {
         let asks = {
             let probe = self.probe.borrow();
             let asking = probe.as_ref().and_then(|p| p.timeline().asking().cloned());

@@ -307,6 +307,8 @@ pub(crate) async fn run(only: &str) -> Result<()> {
 struct Table {
     agree: usize,
     disagree: Vec<&'static str>,
+    /// Why, by the names of the situations.
+    problems: Vec<String>,
     /// What they are excepted for, by the names of the situations.
     excepted: BTreeMap<&'static str, &'static str>,
     longest: Duration,
@@ -364,6 +366,7 @@ impl Table {
         tracing::debug!(name, ?took, "done:\n{history}");
         for problem in &record.problems {
             print(&format!("    ! {problem}"))?;
+            self.problems.push(format!("{name}: {problem}"));
         }
         if !record.problems.is_empty() {
             for event in &record.history {
@@ -387,8 +390,9 @@ impl Table {
         match self.disagree.as_slice() {
             [] => Ok(()),
             some => Err(Error::Other(format!(
-                "request and status do not agree in {} of {situations} situations",
+                "request and status do not agree in {} of {situations} situations:\n{}",
                 some.len(),
+                self.problems.join("\n"),
             ))),
         }
     }
