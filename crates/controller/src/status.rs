@@ -35,15 +35,29 @@ const REMEMBERED: usize = 64;
 /// what waits for the condition would see it come and go with every edit.
 const SETTLING: Duration = Duration::from_millis(500);
 
-/// What we wrote on an object.
-#[derive(Clone, Debug, Default)]
-struct Written {
-    /// Our conditions after our last write.
+/// A write whose answer we have.
+#[derive(Debug)]
+struct LastWrite {
+    /// Our conditions after it.
     conditions: Vec<Condition>,
     /// Stands for what else we wrote.
     details: Option<u64>,
-    /// The metadata of the answer to it: uid and resource version.
+    /// The metadata of the answer: uid and resource version.
     answer: Metadata,
+}
+
+impl LastWrite {
+    /// Whether the watch has not brought it to this object yet.
+    fn is_ahead_of(&self, source: &Source) -> bool {
+        Identity::from(source.metadata()).is_older(Identity::from(&self.answer))
+    }
+}
+
+/// What we wrote on an object.
+#[derive(Debug, Default)]
+struct Written {
+    /// Our last write, until the object is seen with it: it is as large as all else that is known of the object.
+    last: Option<Arc<LastWrite>>,
     /// Hashes of every condition that we wrote: Kthena may restore an old one, in its own name.
     told: HashSet<u64>,
     /// Since when a Gateway has not reported on a change, while the Model says that it is served.
@@ -56,23 +70,21 @@ impl Written {
         self.told.contains(&fingerprint(condition))
     }
 
-    /// Whether the watch has not brought our last write to this object yet.
-    fn is_ahead_of(&self, source: &Source) -> bool {
-        Identity::from(source.metadata()).is_older(Identity::from(&self.answer))
-    }
-
     fn take(&mut self, conditions: Vec<Condition>, details: Option<u64>, answer: ObjectMeta) {
         if self.told.len() > REMEMBERED {
             self.told.clear();
         }
         self.told.extend(conditions.iter().map(fingerprint));
-        self.conditions = conditions;
-        self.details = details;
-        self.answer = Metadata {
+        let answer = Metadata {
             uid: answer.uid.map(Into::into),
             resource_version: answer.resource_version.map(Into::into),
             ..Metadata::default()
         };
+        self.last = Some(Arc::new(LastWrite {
+            conditions,
+            details,
+            answer,
+        }));
     }
 }
 
@@ -221,17 +233,16 @@ impl Publisher {
 
     /// Takes our conditions off.
     pub(crate) async fn withdraw(&self, source: &Source) -> Result<(), Error> {
-        let known = self.lock().get(&ObjectRef::of(source)).cloned();
-        if known
-            .as_ref()
-            .is_some_and(|known| known.is_ahead_of(source))
-        {
+        if self.ahead_of(source).is_some() {
             // The watch has not brought our last write yet; it will come.
             return Ok(());
         }
-        let was_ours = |c: &Condition| {
-            owns(source, &c.type_) || known.as_ref().is_some_and(|known| known.told(c))
+        let told = |c: &Condition| {
+            let written = self.lock();
+            let written = written.get(&ObjectRef::of(source));
+            written.is_some_and(|written| written.told(c))
         };
+        let was_ours = |c: &Condition| owns(source, &c.type_) || told(c);
         let conditions = source.conditions();
         let is_type = |c: &Condition| ConditionType::ALL.iter().any(|t| t.as_str() == c.type_);
         // From the end, so that the indices stay right.
@@ -255,8 +266,7 @@ impl Publisher {
         let api = self.api(source);
         let params = patch_params();
         let patched = answer(what, api.patch_status(name(source), &params, &patch)).await?;
-        let ours = known.map(|known| known.conditions).unwrap_or_default();
-        self.remember(source, ours, None, patched.metadata);
+        self.remember(source, Vec::new(), None, patched.metadata);
         Ok(())
     }
 
@@ -282,11 +292,19 @@ impl Publisher {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Our last write, while the watch has not brought it to this object. It is forgotten once that has.
+    fn ahead_of(&self, source: &Source) -> Option<Arc<LastWrite>> {
+        let mut written = self.lock();
+        let last = &mut written.get_mut(&ObjectRef::of(source))?.last;
+        last.take_if(|last| !last.is_ahead_of(source));
+        last.clone()
+    }
+
     /// Our conditions as they are: those of the last write while the watch has not brought it.
     fn current(&self, source: &Source) -> Vec<Condition> {
-        match self.lock().get(&ObjectRef::of(source)) {
-            Some(last) if last.is_ahead_of(source) => last.conditions.clone(),
-            _ => source.conditions().to_vec(),
+        match self.ahead_of(source) {
+            Some(last) => last.conditions.clone(),
+            None => source.conditions().to_vec(),
         }
     }
 
@@ -295,17 +313,15 @@ impl Publisher {
         let Source::Object(exposure) = source else {
             return None;
         };
-        match self.lock().get(&ObjectRef::of(source)) {
-            Some(last) if last.is_ahead_of(source) => last.details,
-            _ => exposure.status.as_ref().map(digest),
+        match self.ahead_of(source) {
+            Some(last) => last.details,
+            None => exposure.status.as_ref().map(digest),
         }
     }
 
     /// The version that is looked at: that of the last write while the watch has not brought it.
     fn version(&self, source: &Source) -> Option<String> {
-        let last = self.lock();
-        let last = last.get(&ObjectRef::of(source));
-        match last.filter(|last| last.is_ahead_of(source)) {
+        match self.ahead_of(source) {
             Some(last) => last.answer.resource_version.as_deref().map(str::to_owned),
             None => source.metadata().resource_version.clone(),
         }
@@ -422,13 +438,18 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_change_that_is_taken_at_once_is_not_told() {
+    /// One that can send nothing.
+    fn publisher() -> Publisher {
         let client = Client::new(
             tower::service_fn(async |_| Err::<http::Response<kube::client::Body>, _>("no request")),
             "default",
         );
-        let publisher = Publisher::new(client, Arc::default());
+        Publisher::new(client, Arc::default())
+    }
+
+    #[tokio::test]
+    async fn a_change_that_is_taken_at_once_is_not_told() {
+        let publisher = publisher();
         let mut model = ModelBooster::new("demo", ModelBoosterSpec::default());
         let served = Condition {
             type_: "Programmed".to_owned(),
@@ -467,6 +488,36 @@ mod tests {
             ("answers".to_owned(), left(500)),
             "another change"
         );
+    }
+
+    #[tokio::test]
+    async fn a_write_is_kept_until_the_watch_has_brought_it() {
+        let publisher = publisher();
+        let of_version = |version: &str| {
+            let mut model = ModelBooster::new("demo", ModelBoosterSpec::default());
+            model.metadata.uid = Some("uid".to_owned());
+            model.metadata.resource_version = Some(version.to_owned());
+            Source::from(model)
+        };
+        let before = of_version("7");
+        let answer = ObjectMeta {
+            uid: Some("uid".to_owned()),
+            resource_version: Some("9".to_owned()),
+            ..ObjectMeta::default()
+        };
+        let written = condition("written");
+        publisher.remember(&before, vec![written.clone()], None, answer);
+        assert_eq!(publisher.current(&before), [written]);
+        assert_eq!(publisher.version(&before).as_deref(), Some("9"));
+        let brought = of_version("9");
+        assert_eq!(publisher.current(&brought), []);
+        assert_eq!(publisher.version(&brought).as_deref(), Some("9"));
+        let is_kept = |publisher: &Publisher| {
+            let written = publisher.lock();
+            let written = written.get(&ObjectRef::of(&before)).unwrap();
+            (written.last.is_some(), written.told(&condition("written")))
+        };
+        assert_eq!(is_kept(&publisher), (false, true));
     }
 
     #[test]
