@@ -68,6 +68,24 @@ impl Source {
             Self::Object(_) => true,
         }
     }
+
+    /// What it asks for; nothing when it is not to be exposed.
+    ///
+    /// # Errors
+    /// Every annotation or field that is not understood, with what is allowed instead.
+    pub fn exposure(&self, config: &Config) -> Result<Option<Exposure>, InvalidSettings> {
+        let owner = self.owner();
+        let (namespace, name) = (&owner.namespace, &owner.name);
+        match self {
+            Self::Model(model) => {
+                let annotations = model.metadata.annotations.clone().unwrap_or_default();
+                Exposure::parse(namespace, name, &annotations, config)
+            }
+            Self::Object(exposure) => {
+                Exposure::of_object(namespace, name, &exposure.spec, config).map(Some)
+            }
+        }
+    }
 }
 
 impl From<ModelBooster> for Source {
@@ -111,19 +129,15 @@ impl Ask {
                 Self::Wait
             };
         }
-        let (target, parsed) = match source {
-            Source::Model(model) => match annotated(model, config) {
-                Ok(Some(parsed)) => (Target::Booster(Arc::clone(model)), parsed),
-                Ok(None) => return Self::Nothing,
-                Err(ask) => return ask,
-            },
+        let Some(parsed) = source.exposure(config).transpose() else {
+            return Self::Nothing;
+        };
+        let target = match source {
+            Source::Model(model) if has_begun(model) => Target::Booster(Arc::clone(model)),
+            // Kthena writes its first condition only while there is none at all.
+            Source::Model(_) => return Self::Wait,
             Source::Object(exposure) => match target(exposure, cluster) {
-                Ok(target) => {
-                    let owner = source.owner();
-                    let (namespace, name) = (&owner.namespace, &owner.name);
-                    let parsed = Exposure::of_object(namespace, name, &exposure.spec, config);
-                    (target, parsed)
-                }
+                Ok(target) => target,
                 Err(ask) => return ask,
             },
         };
@@ -135,23 +149,6 @@ impl Ask {
             Err(invalid) => Self::Invalid(invalid, Some(target)),
         }
     }
-}
-
-type Parsed = Result<Exposure, InvalidSettings>;
-
-/// What a Model's annotations ask for; nothing when it is not to be exposed.
-fn annotated(model: &ModelBooster, config: &Config) -> Result<Option<Parsed>, Ask> {
-    let owner = Owner::of(OwnerKind::ModelBooster, &model.metadata);
-    let annotations = model.metadata.annotations.clone().unwrap_or_default();
-    let parsed = Exposure::parse(&owner.namespace, &owner.name, &annotations, config);
-    let Some(parsed) = parsed.transpose() else {
-        return Ok(None);
-    };
-    // Kthena writes its first condition only while there is none at all.
-    if !has_begun(model) {
-        return Err(Ask::Wait);
-    }
-    Ok(Some(parsed))
 }
 
 /// Whether Kthena has written its first condition, which it does only while there is none at all.

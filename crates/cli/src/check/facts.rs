@@ -18,7 +18,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kthena_bridge_api::child::{LABEL_MANAGED_BY, MANAGED_BY};
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
 use kthena_bridge_api::kthena::ModelBooster;
-use kthena_bridge_core::Config;
+use kthena_bridge_api::model_exposure::ModelExposure;
+use kthena_bridge_core::{Config, Source};
 use kube::api::{ListParams, PostParams};
 use kube::core::{NamespaceResourceScope, ObjectMeta};
 use kube::{Api, Client, ResourceExt as _};
@@ -108,7 +109,8 @@ pub(crate) struct Installed {
     pub(crate) rights: PerNamespace<Rights>,
     pub(crate) picker_role: PerNamespace<Option<Vec<PolicyRule>>>,
     pub(crate) pickers: Known<Vec<Workload>>,
-    pub(crate) models: Known<Vec<ModelBooster>>,
+    /// All that may ask for an exposure.
+    pub(crate) sources: Known<Vec<Source>>,
 }
 
 /// Why there is nothing to check.
@@ -169,18 +171,18 @@ impl Facts {
             let itself = is_operator(client, namespace, account, given).await;
             let account = account.unwrap_or(config::NAME);
             let role = assumed.endpoint_picker.cluster_role.as_str();
-            let (rights, picker_role, pickers, models) = tokio::join!(
+            let (rights, picker_role, pickers, sources) = tokio::join!(
                 rights(client, namespace, account, itself, &scopes),
                 picker_roles(client, role, &scopes),
                 workloads(client, &scopes, &pickers),
-                list(in_scopes(client, &scopes), ListParams::default()),
+                sources(client, &scopes),
             );
             Some(Installed {
                 operators,
                 rights,
                 picker_role,
                 pickers,
-                models,
+                sources,
             })
         };
         let everywhere = [String::new()];
@@ -338,6 +340,19 @@ where
     });
     let lists: Known<Vec<Vec<K>>> = join_all(lists).await.into_iter().collect();
     Ok(lists?.into_iter().flatten().collect())
+}
+
+/// The Models and the ModelExposures.
+async fn sources(client: &Client, scopes: &[String]) -> Known<Vec<Source>> {
+    let (models, exposures) = tokio::join!(
+        list::<ModelBooster>(in_scopes(client, scopes), ListParams::default()),
+        list::<ModelExposure>(in_scopes(client, scopes), ListParams::default()),
+    );
+    let (models, exposures) = (models?, exposures?);
+    let models = models.into_iter().map(Source::from);
+    Ok(models
+        .chain(exposures.into_iter().map(Source::from))
+        .collect())
 }
 
 /// The Deployments with a label.

@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kthena_bridge_api::gateway::{Gateway, GatewayClass};
-use kthena_bridge_api::kthena::ModelBooster;
-use kthena_bridge_core::Exposure;
 use kthena_bridge_core::provider::{self, Provider};
 use kube::ResourceExt as _;
 
@@ -333,21 +331,16 @@ fn programmed(
     }
 }
 
-/// The Gateways that exposed Models ask for, as `namespace/name`.
+/// The Gateways that what is exposed asks for, as `namespace/name`.
 fn used(facts: &Facts) -> BTreeSet<String> {
     let Some(installed) = &facts.installed else {
         return BTreeSet::new();
     };
     let config = facts.config.clone().unwrap_or_default();
-    let gateways = |model: &ModelBooster| {
-        let annotations = model.annotations();
-        let namespace = model.namespace().unwrap_or_default();
-        let parsed = Exposure::parse(&namespace, &model.name_any(), annotations, &config);
-        parsed.ok().flatten().map_or_else(Vec::new, |e| e.gateways)
-    };
-    let models = installed.models.iter().flatten();
-    models
-        .flat_map(gateways)
+    let sources = installed.sources.iter().flatten();
+    sources
+        .filter_map(|source| source.exposure(&config).ok().flatten())
+        .flat_map(|exposure| exposure.gateways)
         .map(|gateway| format!("{}/{}", gateway.namespace, gateway.name))
         .collect()
 }

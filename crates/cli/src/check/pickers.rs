@@ -1,11 +1,9 @@
-//! Endpoint pickers, and the Models that they are for.
+//! Endpoint pickers, and what they are for.
 
 use std::collections::BTreeMap;
 
-use kthena_bridge_api::kthena::ModelBooster;
-use kthena_bridge_core::ask::is_exposed;
 use kthena_bridge_core::config::Flavour;
-use kube::ResourceExt as _;
+use kthena_bridge_core::{OwnerKind, Source};
 
 use super::facts::Installed;
 use super::report::{Category, Check, Subject};
@@ -95,48 +93,51 @@ fn supported(subject: Subject, image: &str, said: &str, hint: &str) -> Check {
     }
 }
 
-/// The Models that are exposed, and those among them that are not served.
+/// What is exposed, and what of it is not served.
 pub(super) fn models(installed: &Installed) -> Category {
     let subject = Subject::Models;
-    let checks = match &installed.models {
-        Err(why) => vec![unknown(subject, "Models", why)],
-        Ok(models) => {
-            let exposed: Vec<&ModelBooster> = models.iter().filter(|m| is_exposed(m)).collect();
-            let mut waiting = Vec::new();
-            for model in &exposed {
-                let conditions = model.status.iter().flat_map(|status| &status.conditions);
-                let condition = |type_: &str| conditions.clone().find(|c| c.type_ == type_);
-                let ill = [condition("Accepted"), condition("Programmed")];
-                let reason = match ill {
-                    [None, _] => Some("no condition".to_owned()),
-                    ill => ill
-                        .into_iter()
-                        .flatten()
-                        .find(|c| c.status != "True")
-                        .map(|c| c.reason.clone()),
-                };
-                if let Some(reason) = reason {
-                    let namespace = model.namespace().unwrap_or_default();
-                    waiting.push(format!("{namespace}/{} ({reason})", model.name_any()));
-                }
-            }
-            vec![match (exposed.len(), waiting.len()) {
-                (0, _) => Check::ok(
+    let checks = match &installed.sources {
+        Err(why) => vec![unknown(subject, "Models and ModelExposures", why)],
+        Ok(sources) => {
+            let (models, exposures): (Vec<&Source>, Vec<&Source>) = sources
+                .iter()
+                .partition(|source| source.kind() == OwnerKind::ModelBooster);
+            let annotated: Vec<&Source> = models
+                .iter()
+                .copied()
+                .filter(|model| model.is_exposed())
+                .collect();
+            let all = annotated.len() + exposures.len();
+            let waiting: Vec<String> = annotated
+                .iter()
+                .chain(&exposures)
+                .filter_map(|source| Some(format!("{} ({})", source.owner(), not_served(source)?)))
+                .collect();
+            vec![if all == 0 {
+                Check::ok(
                     subject,
                     format!("none of {} Models is exposed", models.len()),
-                ),
-                (all, 0) => Check::ok(
-                    subject,
-                    format!("{all} of {} Models are exposed, and served", models.len()),
-                ),
-                (all, ill) => Check::warning(
+                )
+            } else if waiting.is_empty() {
+                Check::ok(
                     subject,
                     format!(
-                        "{ill} of {all} exposed Models are not served: {}",
+                        "all that is exposed is served: {} of {} Models by annotations, and {} ModelExposures",
+                        annotated.len(),
+                        models.len(),
+                        exposures.len()
+                    ),
+                )
+            } else {
+                Check::warning(
+                    subject,
+                    format!(
+                        "{} of {all} exposed Models are not served: {}",
+                        waiting.len(),
                         names(&waiting)
                     ),
-                    "Each Model's conditions say what to do; kthena-bridge explain REASON says more.",
-                ),
+                    "The conditions of each say what to do; kthena-bridge explain REASON says more.",
+                )
             }]
         }
     };
@@ -144,4 +145,18 @@ pub(super) fn models(installed: &Installed) -> Category {
         name: "models",
         checks,
     }
+}
+
+/// The reason why it is not served; nothing when its conditions say that it is.
+fn not_served(source: &Source) -> Option<String> {
+    let conditions = source.conditions();
+    let condition = |type_: &str| conditions.iter().find(|c| c.type_ == type_);
+    let Some(accepted) = condition("Accepted") else {
+        return Some("no condition".to_owned());
+    };
+    [Some(accepted), condition("Programmed")]
+        .into_iter()
+        .flatten()
+        .find(|condition| condition.status != "True")
+        .map(|condition| condition.reason.clone())
 }

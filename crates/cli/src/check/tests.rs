@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use kthena_bridge_core::Config;
+use kthena_bridge_api::kthena::ModelBooster;
+use kthena_bridge_api::model_exposure::ModelExposure;
+use kthena_bridge_core::{Config, Source};
+use kube::ResourceExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -44,19 +47,45 @@ fn class(name: &str, controller: &str) -> kthena_bridge_api::gateway::GatewayCla
     )
 }
 
-fn model(
-    name: &str,
-    accepted: (&str, &str),
-    programmed: (&str, &str),
-) -> kthena_bridge_api::kthena::ModelBooster {
+fn model(name: &str, accepted: (&str, &str), programmed: (&str, &str)) -> ModelBooster {
+    object(
+        json!({"apiVersion": "workload.serving.volcano.sh/v1alpha1", "kind": "ModelBooster",
+        "metadata": {"name": name, "namespace": "default", "annotations": {"kthena-bridge.io/expose": "true"}},
+        "spec": {}, "status": {"conditions": conditions(accepted, programmed)}}),
+    )
+}
+
+/// A Model that is exposed, and served.
+fn serving(name: &str) -> ModelBooster {
+    model(name, ("True", "Accepted"), ("True", "Programmed"))
+}
+
+/// The same, through a Gateway.
+fn serving_through(name: &str, gateway: &str) -> Source {
+    let mut model = serving(name);
+    let gateway = ("kthena-bridge.io/gateway".to_owned(), gateway.to_owned());
+    model.annotations_mut().extend([gateway]);
+    model.into()
+}
+
+fn conditions(accepted: (&str, &str), programmed: (&str, &str)) -> Value {
     let condition = |type_: &str, (status, reason): (&str, &str)| {
         json!({"type": type_, "status": status, "reason": reason, "message": "",
             "lastTransitionTime": "2026-01-01T00:00:00Z"})
     };
+    json!([
+        condition("Accepted", accepted),
+        condition("Programmed", programmed)
+    ])
+}
+
+fn exposure(name: &str, gateway: &str, programmed: (&str, &str)) -> ModelExposure {
     object(
-        json!({"apiVersion": "workload.serving.volcano.sh/v1alpha1", "kind": "ModelBooster",
-        "metadata": {"name": name, "namespace": "default", "annotations": {"kthena-bridge.io/expose": "true"}},
-        "spec": {}, "status": {"conditions": [condition("Accepted", accepted), condition("Programmed", programmed)]}}),
+        json!({"apiVersion": "kthena-bridge.io/v1alpha1", "kind": "ModelExposure",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"targetRef": {"kind": "ModelServer", "name": name},
+            "gateways": [{"namespace": "infra", "name": gateway}]},
+        "status": {"conditions": conditions(("True", "Accepted"), programmed)}}),
     )
 }
 
@@ -150,11 +179,7 @@ fn good() -> Facts {
                 "demo-epp",
                 Config::default().endpoint_picker.image(),
             )]),
-            models: Ok(vec![model(
-                "demo",
-                ("True", "Accepted"),
-                ("True", "Programmed"),
-            )]),
+            sources: Ok(vec![serving("demo").into()]),
         }),
     }
 }
@@ -399,12 +424,7 @@ fn gateways_are_told_apart_by_what_serves_them() {
             gateway("silent", "kthena-router", "Unknown"),
             gateway("used", "istio", "False"),
         ]);
-        let models = installed(facts).models.as_mut().unwrap();
-        let annotations = models[0].metadata.annotations.as_mut().unwrap();
-        annotations.insert(
-            "kthena-bridge.io/gateway".to_owned(),
-            "infra/used:http".to_owned(),
-        );
+        installed(facts).sources = Ok(vec![serving_through("demo", "infra/used:http")]);
     });
     insta::assert_snapshot!(ills.join("\n"));
     assert_eq!(
@@ -520,19 +540,46 @@ fn endpoint_pickers_and_models_that_do_not_serve_are_named() {
     );
     assert_eq!(
         ills_after(|facts| {
-            installed(facts).models = Ok(vec![
-                model(
-                    "a",
-                    ("False", "RouteConflict"),
-                    ("False", "WaitingForModel"),
-                ),
-                model("b", ("True", "Accepted"), ("False", "NoReadyEndpoints")),
-                model("c", ("True", "Accepted"), ("True", "Programmed")),
+            let (conflict, waits) = (("False", "RouteConflict"), ("False", "WaitingForModel"));
+            let not_ready = ("False", "NoReadyEndpoints");
+            installed(facts).sources = Ok(vec![
+                model("a", conflict, waits).into(),
+                model("b", ("True", "Accepted"), not_ready).into(),
+                serving("c").into(),
+                exposure("d", "http", not_ready).into(),
+                exposure("e", "http", ("True", "Programmed")).into(),
             ]);
         }),
         [
-            "‼ models: 2 of 3 exposed Models are not served: default/a (RouteConflict), default/b (NoReadyEndpoints)"
+            "‼ models: 3 of 5 exposed Models are not served: ModelBooster default/a (RouteConflict), \
+             ModelBooster default/b (NoReadyEndpoints), ModelExposure default/d (NoReadyEndpoints)"
         ]
+    );
+}
+
+#[test]
+fn what_is_exposed_is_counted_whatever_asks_for_it() {
+    let says_of = |sources: Vec<Source>| {
+        let mut facts = good();
+        installed(&mut facts).sources = Ok(sources);
+        let text = plain(&judge(&facts));
+        let lines = text.lines().map(str::to_owned);
+        lines.skip_while(|line| line != "models").nth(2).unwrap()
+    };
+    let mut plain_model = serving("plain");
+    plain_model.annotations_mut().clear();
+    let by_object: Source = exposure("demo", "http", ("True", "Programmed")).into();
+    assert_eq!(
+        says_of(vec![plain_model.clone().into()]),
+        "√ none of 1 Models is exposed"
+    );
+    assert_eq!(
+        says_of(vec![plain_model.into(), by_object.clone()]),
+        "√ all that is exposed is served: 0 of 1 Models by annotations, and 1 ModelExposures"
+    );
+    assert_eq!(
+        says_of(vec![serving("demo").into(), by_object]),
+        "√ all that is exposed is served: 1 of 1 Models by annotations, and 1 ModelExposures"
     );
 }
 
@@ -554,7 +601,7 @@ fn what_may_not_be_read_is_a_warning_and_no_failure() {
     of.rights.values_mut().for_each(forbid);
     of.picker_role.values_mut().for_each(forbid);
     forbid(&mut of.pickers);
-    forbid(&mut of.models);
+    forbid(&mut of.sources);
     let report = judge(&facts);
     assert!(report.success(), "{}", report.text());
     insta::assert_snapshot!(plain(&report));
@@ -654,13 +701,16 @@ fn an_operator_of_namespaces_knows_only_the_gateways_that_it_is_told_of() {
         let warning = format!("‼ {said}");
         assert!(ills(&facts).contains(&warning), "{:?}", ills(&facts));
         assert!(judge(&facts).success());
-        let models = installed(&mut facts).models.as_mut().unwrap();
-        let annotations = models[0].metadata.annotations.as_mut().unwrap();
-        let named = "infra/another".to_owned();
-        annotations.insert("kthena-bridge.io/gateway".to_owned(), named);
-        let failed = format!("× {said}");
-        assert!(ills(&facts).contains(&failed), "{:?}", ills(&facts));
-        assert!(!judge(&facts).success());
+        let programmed = ("True", "Programmed");
+        for source in [
+            serving_through("demo", "infra/another"),
+            exposure("demo", "another", programmed).into(),
+        ] {
+            installed(&mut facts).sources = Ok(vec![source]);
+            let failed = format!("× {said}");
+            assert!(ills(&facts).contains(&failed), "{:?}", ills(&facts));
+            assert!(!judge(&facts).success());
+        }
     }
     let mut facts = confined_for_administrators();
     add(&mut facts, "another");

@@ -162,7 +162,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
                 let within = selection.namespace.as_ref();
                 let within = within.map_or(String::new(), |n| format!(" in namespace {n}"));
                 anstream::eprintln!(
-                    "No exposed Models found{within}; annotate one with {}=true",
+                    "No exposed Models found{within}; annotate one with {}=true, or make a ModelExposure",
                     annotation::EXPOSE
                 );
             }

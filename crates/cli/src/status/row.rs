@@ -8,9 +8,7 @@ use kthena_bridge_api::child::ChildKind;
 use kthena_bridge_api::condition::ConditionType;
 use kthena_bridge_core::exposure::GatewayRef;
 use kthena_bridge_core::observe::{Child, Cluster as _, Detail, Objects, Pod};
-use kthena_bridge_core::{
-    Ask, Config, Exposure, Owner, OwnerKind, Source, Topology, plan, reachable,
-};
+use kthena_bridge_core::{Ask, Config, Owner, OwnerKind, Source, Topology, plan, reachable};
 use serde::Serialize;
 
 use crate::observe::{PodIndex, Seen};
@@ -263,18 +261,7 @@ impl Rows {
 
 /// The Gateways that are named.
 fn asked_gateways(source: &Source) -> Vec<String> {
-    let owner = source.owner();
-    let (namespace, name, config) = (&owner.namespace, &owner.name, Config::default());
-    let exposure = match source {
-        Source::Model(model) => {
-            let annotations = model.metadata.annotations.clone().unwrap_or_default();
-            let parsed = Exposure::parse(namespace, name, &annotations, &config);
-            parsed.ok().flatten()
-        }
-        Source::Object(exposure) => {
-            Exposure::of_object(namespace, name, &exposure.spec, &config).ok()
-        }
-    };
+    let exposure = source.exposure(&Config::default()).ok().flatten();
     let gateways = exposure.iter().flat_map(|e| &e.gateways);
     gateways.map(ToString::to_string).collect()
 }

@@ -14,11 +14,14 @@ use std::time::Duration;
 
 use k8s_openapi::api::rbac::v1::Role;
 use kthena_bridge_api::child::ChildKind;
+use kthena_bridge_core::OwnerKind;
 use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 use testbed::audit::Request;
-use testbed::{Model, Namespace, OPERATOR, OPERATOR_NAMESPACE, Release, TestBed, kthena_bridge};
+use testbed::{
+    Model, Namespace, OPERATOR, OPERATOR_NAMESPACE, Release, TestBed, exposed_by, kthena_bridge,
+};
 
 const LIMIT: Duration = Duration::from_secs(40);
 const PICKERS_ROLE: &str = "kthena-bridge-endpoint-picker";
@@ -265,6 +268,14 @@ async fn the_release_is_checked(bed: &TestBed, release: &Release, namespaces: &N
     let (passed, log) = release::test(bed, release).await;
     passed.map_err(|e| format!("{e}\n{log}")).unwrap();
     let infra = namespaces.infra.name();
+    let served = match exposed_by() {
+        OwnerKind::ModelBooster => {
+            "√ all that is exposed is served: 2 of 2 Models by annotations, and 0 ModelExposures"
+        }
+        OwnerKind::ModelExposure => {
+            "√ all that is exposed is served: 0 of 2 Models by annotations, and 2 ModelExposures"
+        }
+    };
     for said in [
         "√ its configuration is understood",
         &format!("√ the operator has all rights that it needs in {watched}"),
@@ -275,7 +286,7 @@ async fn the_release_is_checked(bed: &TestBed, release: &Release, namespaces: &N
         ),
         &format!("‼ whether Gateways of istio are programmed: {infra}/shared: you may not read"),
         "√ all 2 endpoint pickers are ready",
-        "√ 2 of 2 Models are exposed, and served",
+        served,
         "√ nothing failed",
     ] {
         assert!(log.contains(said), "{said}:\n{log}");
