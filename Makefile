@@ -30,7 +30,7 @@ test: prerequisites ## Every test, unit to end-to-end. The first run builds the 
 	e2e/sandbox target/debug/testbed faults --sample 30 --walks 2 --together 4
 	# Once more, with ModelExposures in place of annotations, but for the tests that are about ModelExposures alone.
 	export KTHENA_BRIDGE_EXPOSED_BY=ModelExposure
-	e2e/sandbox cargo test --workspace --offline --test operator --test configured --test namespaced -- --skip model_exposure:: --skip model_server::
+	e2e/sandbox cargo test --workspace --offline --test operator --test configured --test namespaced --test replicas -- --skip model_exposure:: --skip model_server::
 	e2e/sandbox target/debug/testbed truth
 	e2e/sandbox target/debug/testbed faults --sample 30 --walks 2 --together 4
 
