@@ -199,7 +199,7 @@ fn target(exposure: &ModelExposure, cluster: &impl Cluster) -> Result<Target, As
 }
 
 /// Whether a Model asks to be exposed, understood or not, whatever the operator's configuration.
-pub fn is_exposed(model: &ModelBooster) -> bool {
+pub(crate) fn is_exposed(model: &ModelBooster) -> bool {
     let annotations = model.metadata.annotations.clone().unwrap_or_default();
     !matches!(
         Exposure::parse("", "", &annotations, &Config::default()),

@@ -99,41 +99,33 @@ pub(super) fn models(installed: &Installed) -> Category {
     let checks = match &installed.sources {
         Err(why) => vec![unknown(subject, "Models and ModelExposures", why)],
         Ok(sources) => {
-            let (models, exposures): (Vec<&Source>, Vec<&Source>) = sources
+            let exposed: Vec<&Source> = sources.iter().filter(|s| s.is_exposed()).collect();
+            let objects = exposed
                 .iter()
-                .partition(|source| source.kind() == OwnerKind::ModelBooster);
-            let annotated: Vec<&Source> = models
+                .filter(|source| source.kind() == OwnerKind::ModelExposure)
+                .count();
+            let models = sources.len() - objects;
+            let waiting: Vec<String> = exposed
                 .iter()
-                .copied()
-                .filter(|model| model.is_exposed())
-                .collect();
-            let all = annotated.len() + exposures.len();
-            let waiting: Vec<String> = annotated
-                .iter()
-                .chain(&exposures)
                 .filter_map(|source| Some(format!("{} ({})", source.owner(), not_served(source)?)))
                 .collect();
-            vec![if all == 0 {
-                Check::ok(
-                    subject,
-                    format!("none of {} Models is exposed", models.len()),
-                )
+            vec![if exposed.is_empty() {
+                Check::ok(subject, format!("none of {models} Models is exposed"))
             } else if waiting.is_empty() {
                 Check::ok(
                     subject,
                     format!(
-                        "all that is exposed is served: {} of {} Models by annotations, and {} ModelExposures",
-                        annotated.len(),
-                        models.len(),
-                        exposures.len()
+                        "all that is exposed is served: {} of {models} Models by annotations, and {objects} ModelExposures",
+                        exposed.len() - objects,
                     ),
                 )
             } else {
                 Check::warning(
                     subject,
                     format!(
-                        "{} of {all} exposed Models are not served: {}",
+                        "{} of {} exposed Models are not served: {}",
                         waiting.len(),
+                        exposed.len(),
                         names(&waiting)
                     ),
                     "The conditions of each say what to do; kthena-bridge explain REASON says more.",
