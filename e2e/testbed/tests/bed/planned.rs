@@ -3,6 +3,7 @@
 //! operator that starts would find a difference in objects that are as they should be, and write.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kthena_bridge_api::FIELD_MANAGER;
 use kthena_bridge_api::child::ChildKind;
@@ -137,6 +138,27 @@ async fn every_optional_field_is_admitted_and_recorded_as_asked() {
     .await;
 }
 
+/// Records what a create set as applied, in the version that was looked at. The Gateway's controller writes the
+/// status meanwhile, so that it may take more than one look.
+async fn mark_as_applied(bed: &TestBed, api: &Api<DynamicObject>, name: &str) {
+    let what = format!("{name} is recorded as applied");
+    let marked = bed.wait_for(what, Duration::from_secs(10), async || {
+        let created = api.get(name).await.map_err(|e| e.to_string())?;
+        let created = serde_json::to_value(created).unwrap();
+        let entry = ownership::created_entry(&created).unwrap();
+        let path = format!("/metadata/managedFields/{entry}/operation");
+        let as_applied: json_patch::Patch = serde_json::from_value(json!([
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": created["metadata"]["resourceVersion"]},
+            {"op": "replace", "path": path, "value": "Apply"},
+        ]))
+        .unwrap();
+        let as_applied = Patch::<()>::Json(as_applied);
+        let patched = api.patch(name, &PatchParams::default(), &as_applied).await;
+        patched.map_err(|e| e.to_string())
+    });
+    marked.await.unwrap();
+}
+
 /// What an annotation set is gone when the annotation is, although the object was made by a create.
 #[tokio::test]
 async fn a_field_that_is_no_longer_wanted_goes() {
@@ -158,19 +180,9 @@ async fn a_field_that_is_no_longer_wanted_goes() {
     };
 
     let with_host = route(&[("hostnames", "a.example.com")]);
-    let created = create(&client, namespace.name(), &with_host).await;
-    let entry = ownership::created_entry(&created).unwrap();
+    create(&client, namespace.name(), &with_host).await;
     let without = route(&[]);
-    let path = format!("/metadata/managedFields/{entry}/operation");
-    let as_applied: json_patch::Patch = serde_json::from_value(json!([
-        {"op": "replace", "path": "/metadata/resourceVersion", "value": created["metadata"]["resourceVersion"]},
-        {"op": "replace", "path": path, "value": "Apply"},
-    ]))
-    .unwrap();
-    let as_applied = Patch::<()>::Json(as_applied);
-    api.patch(&without.name, &PatchParams::default(), &as_applied)
-        .await
-        .unwrap();
+    mark_as_applied(bed, &api, &without.name).await;
     let applied = api
         .patch(&without.name, &params, &Patch::Apply(&without.object))
         .await
