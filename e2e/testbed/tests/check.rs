@@ -162,6 +162,7 @@ async fn a_served_model_has_nothing_that_failed(
     let text = looked.await.unwrap();
     for said in [
         "√ the operator is v0.1.0, as this command",
+        "√ ModelExposure is installed, in this command's version",
         "√ the operator has all rights that it needs",
         "√ endpoint pickers get all rights by ClusterRole kthena-bridge-endpoint-picker",
         SERVED,
@@ -258,10 +259,12 @@ async fn the_operator_checks_itself(bed: &TestBed) {
         .await
         .unwrap();
     assert_eq!(phase, "Succeeded", "{log}");
-    assert!(
-        log.contains("√ the operator has all rights that it needs"),
-        "{log}"
-    );
+    for said in [
+        "√ ModelExposure is installed, in this command's version",
+        "√ the operator has all rights that it needs",
+    ] {
+        assert!(log.contains(said), "{said}:\n{log}");
+    }
     assert!(log.contains("√ its configuration is understood"), "{log}");
     assert!(log.contains(SERVED), "{log}");
     assert!(

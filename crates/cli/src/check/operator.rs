@@ -1,6 +1,8 @@
 //! The operator: whether it runs, and may do what it has to.
 
+use kthena_bridge_api::model_exposure::ModelExposure;
 use kthena_bridge_core::Config;
+use kube::CustomResourceExt as _;
 
 use super::facts::{Facts, Installed, PerNamespace, Rights, Workload};
 use super::report::{Category, Check, Subject};
@@ -44,6 +46,7 @@ pub(super) fn category(facts: &Facts, installed: &Installed) -> Category {
         ),
         Err(why) => unknown(Subject::OperatorConfiguration, "its configuration", why),
     });
+    checks.push(definition(installed));
     checks.extend(own_rights(facts, installed));
     checks.extend(picker_rights(facts, installed));
     if let Ok(config) = &facts.config {
@@ -106,6 +109,31 @@ fn version(operator: &Workload) -> Check {
             subject,
             format!("the version of the operator cannot be told by its image {image:?}"),
             format!("This command is v{OWN}."),
+        ),
+    }
+}
+
+/// An older definition drops fields that it does not know from what is applied, and says nothing.
+fn definition(installed: &Installed) -> Check {
+    let subject = Subject::ModelExposureDefinition;
+    let apply = "kthena-bridge crds | kubectl apply --server-side --force-conflicts --filename -";
+    match &installed.definition {
+        Err(why) => unknown(subject, "the definition of ModelExposure", why),
+        Ok(None) => Check::warning(
+            subject,
+            "ModelExposure is not installed",
+            format!("Models are exposed by annotations only. If you want it:\n{apply}"),
+        ),
+        Ok(Some(found)) if found.spec.versions == ModelExposure::crd().spec.versions => Check::ok(
+            subject,
+            "ModelExposure is installed, in this command's version",
+        ),
+        Ok(Some(_)) => Check::warning(
+            subject,
+            "ModelExposure is installed, in another version than this command's",
+            format!(
+                "Fields that it does not have are dropped from ModelExposures. If it is the older one:\n{apply}"
+            ),
         ),
     }
 }

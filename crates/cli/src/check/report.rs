@@ -81,6 +81,7 @@ subjects! {
     OperatorReady "operator-ready",
     OperatorVersion "operator-version",
     OperatorConfiguration "operator-configuration",
+    ModelExposureDefinition "model-exposure-definition",
     OperatorRights "operator-rights",
     PickerRights "endpoint-picker-rights",
     PickerImage "endpoint-picker-image",
