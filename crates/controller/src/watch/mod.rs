@@ -4,52 +4,44 @@
 //! installed, or forbidden, would hold up all the others. Kinds of CRDs are watched while their CRD is
 //! there: they may be installed, and removed, at any time.
 
+mod events;
 mod installed;
 mod kind;
 mod pulse;
 mod raw;
+mod reduce;
 mod trigger;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use backon::ExponentialBuilder;
-use futures::future::ready;
-use futures::{Stream, StreamExt, stream};
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Pod as PodObject};
 use k8s_openapi::api::discovery::v1::EndpointSlice as EndpointSliceObject;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use kthena_bridge_api::child::{ChildKind, LABEL_MANAGED_BY, MANAGED_BY};
 use kthena_bridge_api::gateway::GatewayClass;
-use kthena_bridge_api::kthena::{LABEL_MODEL_NAME, ModelBooster};
-use kthena_bridge_api::model_exposure::ModelExposure;
-use kthena_bridge_api::{DOMAIN, FIELD_MANAGER};
-use kthena_bridge_core::observe::{Child, EndpointSlice, Pod, Route, reduced};
+use kthena_bridge_api::kthena::LABEL_MODEL_NAME;
+use kthena_bridge_core::observe::{Child, EndpointSlice, Pod, Route};
 use kube::api::PartialObjectMeta;
-use kube::core::{ApiResource, NamespaceResourceScope, ObjectMeta};
+use kube::core::{ApiResource, NamespaceResourceScope};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, ExponentialBackoff};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
 use tokio::task::JoinHandle;
 
 use crate::context::Context;
 use crate::object_ref::ObjectRef;
 use crate::observe::{Cache, Cached, Change, Namespace, Scope};
 
+use events::{begun_anew, events, map, split};
 pub(crate) use kind::Kind;
 use pulse::Pulses;
 pub(crate) use pulse::Vital;
 use raw::Raw;
-
-/// How many objects a list brings at a time, where the API server does not stream it. kube's own 500 of every kind at
-/// once would be more than all that is kept of a thousand Models.
-const PAGE: u32 = 100;
-/// A watch that expires later than this after it did before is begun anew at once.
-const EXPIRES: Duration = Duration::from_secs(30);
 
 /// All watches.
 pub(crate) struct Watches {
@@ -250,7 +242,7 @@ impl Watches {
             Kind::ModelBooster => {
                 let models = &caches.models;
                 let by_model = |c: &_| trigger::by_model(c, interests);
-                self.cached(kind, self.apis(kind), "", models, a_model, by_model)
+                self.cached(kind, self.apis(kind), "", models, reduce::model, by_model)
                     .await;
             }
             Kind::ModelExposure => {
@@ -261,7 +253,7 @@ impl Watches {
                     self.apis(kind),
                     "",
                     exposures,
-                    an_exposure,
+                    reduce::model_exposure,
                     by_exposure,
                 )
                 .await;
@@ -279,8 +271,15 @@ impl Watches {
                 let routes = &caches.model_routes;
                 // Kthena's own say nothing that somebody asked for.
                 let labels = format!("!{LABEL_MODEL_NAME}");
-                self.cached(kind, self.apis(kind), &labels, routes, typed, by_route)
-                    .await;
+                self.cached(
+                    kind,
+                    self.apis(kind),
+                    &labels,
+                    routes,
+                    reduce::typed,
+                    by_route,
+                )
+                .await;
             }
             Kind::Gateway => {
                 self.typed(kind, &caches.gateways, |c| {
@@ -291,8 +290,15 @@ impl Watches {
             Kind::GatewayClass => {
                 let by_class = |c: &_| trigger::by_gateway_class(c, &caches.gateways, interests);
                 let apis = self.everywhere::<GatewayClass>(kind.as_str());
-                self.cached(kind, apis, "", &caches.gateway_classes, typed, by_class)
-                    .await;
+                self.cached(
+                    kind,
+                    apis,
+                    "",
+                    &caches.gateway_classes,
+                    reduce::typed,
+                    by_class,
+                )
+                .await;
             }
             Kind::Namespace => {
                 let apis = self.everywhere::<PartialObjectMeta<NamespaceObject>>(kind.as_str());
@@ -435,7 +441,7 @@ impl Watches {
             + Sync
             + 'static,
     {
-        self.cached(kind, self.apis(kind), "", cache, typed, models)
+        self.cached(kind, self.apis(kind), "", cache, reduce::typed, models)
             .await;
     }
 
@@ -485,7 +491,7 @@ impl Watches {
             .with_max_delay(Duration::from_secs(8))
             .with_jitter()
             .without_max_times();
-        let mut config = watcher::Config::default().page_size(PAGE);
+        let mut config = watcher::Config::default().page_size(events::PAGE);
         if !labels.is_empty() {
             config = config.labels(labels);
         }
@@ -540,189 +546,5 @@ impl Watches {
     pub(crate) fn look_at_all(&self) {
         let all = self.cx.caches.sources();
         self.cx.queue.look_at_later(all);
-    }
-}
-
-/// What a watch says. It begins with a list that is streamed, which takes half of the API server's time and none of
-/// the memory that pages take; in pages where the API server does not do that, which depends on its version.
-/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#streaming-lists>
-fn events<K>(
-    api: Api<K>,
-    config: watcher::Config,
-) -> impl Stream<Item = watcher::Result<Event<K>>> + Send
-where
-    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    let streamed = watcher::watcher(api.clone(), config.clone().streaming_lists());
-    let streamed = streamed.take_while(|event| ready(!is_no_stream(event)));
-    streamed.chain(watcher::watcher(api, config))
-}
-
-/// The same, with nothing where the watch expired. That is an answer of an API server that is there, as after it was
-/// not: what delays the next attempt then begins anew. One that expires again and again is a failure like others,
-/// since lists may be what the API server is busy with.
-fn begun_anew<T>(
-    events: impl Stream<Item = watcher::Result<T>> + Send,
-) -> impl Stream<Item = watcher::Result<Option<T>>> + Send {
-    let mut before: Option<Instant> = None;
-    events.map(move |event| match event {
-        Err(watcher::Error::WatchError(status))
-            if status.code == 410
-                && before
-                    .replace(Instant::now())
-                    .is_none_or(|before| before.elapsed() > EXPIRES) =>
-        {
-            Ok(None)
-        }
-        event => event.map(Some),
-    })
-}
-
-fn is_no_stream<K>(event: &watcher::Result<Event<K>>) -> bool {
-    match event {
-        Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) => status.is_invalid(),
-        _ => false,
-    }
-}
-
-/// A Model, without what nothing reads.
-fn a_model(mut model: ModelBooster) -> ModelBooster {
-    let metadata = std::mem::take(&mut model.metadata);
-    let mut annotations = metadata.annotations.clone().unwrap_or_default();
-    annotations.retain(|key, _| key.starts_with(DOMAIN));
-    model.metadata = ObjectMeta {
-        annotations: (!annotations.is_empty()).then_some(annotations),
-        generation: metadata.generation,
-        creation_timestamp: metadata.creation_timestamp.clone(),
-        deletion_timestamp: metadata.deletion_timestamp.clone(),
-        finalizers: metadata.finalizers.clone(),
-        managed_fields: metadata.managed_fields.clone().map(our_conditions),
-        labels: None,
-        ..reduced(metadata)
-    };
-    model
-}
-
-/// A ModelExposure, without what nothing reads.
-fn an_exposure(mut exposure: ModelExposure) -> ModelExposure {
-    let metadata = std::mem::take(&mut exposure.metadata);
-    exposure.metadata = ObjectMeta {
-        generation: metadata.generation,
-        creation_timestamp: metadata.creation_timestamp.clone(),
-        deletion_timestamp: metadata.deletion_timestamp.clone(),
-        finalizers: metadata.finalizers.clone(),
-        labels: None,
-        ..reduced(metadata)
-    };
-    exposure
-}
-
-/// What tells which conditions are ours, of what tells of every field whose it is.
-fn our_conditions(entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFieldsEntry> {
-    let ours = entries
-        .into_iter()
-        .filter(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER));
-    let reduced = ours.filter_map(|entry| {
-        let fields = entry.fields_v1?.0;
-        let conditions = fields["f:status"]["f:conditions"].as_object()?;
-        let conditions: Map<String, Value> = conditions
-            .keys()
-            .map(|key| (key.clone(), Value::Null))
-            .collect();
-        Some(ManagedFieldsEntry {
-            manager: entry.manager,
-            fields_v1: Some(FieldsV1(json!({"f:status": {"f:conditions": conditions}}))),
-            ..ManagedFieldsEntry::default()
-        })
-    });
-    reduced.collect()
-}
-
-/// An object of a type of ours, without the metadata that nothing reads.
-fn typed<K: Resource>(mut object: K) -> K {
-    let metadata = std::mem::take(object.meta_mut());
-    *object.meta_mut() = ObjectMeta {
-        generation: metadata.generation,
-        owner_references: metadata.owner_references.clone(),
-        labels: None,
-        ..reduced(metadata)
-    };
-    object
-}
-
-/// An event of something else.
-fn map<K, C>(event: Event<K>, f: impl FnOnce(K) -> C) -> Event<C> {
-    match event {
-        Event::Apply(object) => Event::Apply(f(object)),
-        Event::Delete(object) => Event::Delete(f(object)),
-        Event::Init => Event::Init,
-        Event::InitApply(object) => Event::InitApply(f(object)),
-        Event::InitDone => Event::InitDone,
-    }
-}
-
-fn split<A, B>(event: Event<(A, B)>) -> (Event<A>, Event<B>) {
-    match event {
-        Event::Apply((a, b)) => (Event::Apply(a), Event::Apply(b)),
-        Event::Delete((a, b)) => (Event::Delete(a), Event::Delete(b)),
-        Event::Init => (Event::Init, Event::Init),
-        Event::InitApply((a, b)) => (Event::InitApply(a), Event::InitApply(b)),
-        Event::InitDone => (Event::InitDone, Event::InitDone),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use http::{Request, Response};
-    use kube::client::Body;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_watch_that_expires_is_begun_anew_at_once_but_not_again_and_again() {
-        let failed = |code, reason: &str| {
-            let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason,
-                "message": "no"});
-            Err(watcher::Error::WatchError(
-                serde_json::from_value(status).unwrap(),
-            ))
-        };
-        let events = [
-            failed(500, "InternalError"),
-            failed(410, "Expired"),
-            Ok("event"),
-            failed(410, "Expired"),
-        ];
-        let told: Vec<_> = begun_anew(stream::iter(events)).collect().await;
-        let [Err(_), Ok(None), Ok(Some("event")), Err(_)] = told.as_slice() else {
-            panic!("{told:?}");
-        };
-    }
-
-    #[tokio::test]
-    async fn a_list_comes_in_pages_where_it_is_not_streamed() {
-        let answers = tower::service_fn(async |request: Request<Body>| {
-            let query = request.uri().query().unwrap_or_default();
-            let streamed = query.contains("sendInitialEvents=true");
-            let answer = if streamed {
-                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 422, "reason": "Invalid",
-                    "message": "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"})
-            } else {
-                assert!(query.contains("limit=100"), "{query}");
-                json!({"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "7"},
-                    "items": [{"metadata": {"name": "demo", "namespace": "default"}}]})
-            };
-            let status = if streamed { 422 } else { 200 };
-            let body = Body::from(answer.to_string().into_bytes());
-            Ok::<_, kube::Error>(Response::builder().status(status).body(body).unwrap())
-        });
-        let api: Api<PodObject> = Api::all(Client::new(answers, "default"));
-        let config = watcher::Config::default().page_size(PAGE);
-        let first: Vec<_> = events(api, config).take(3).collect().await;
-        let first: Vec<_> = first.into_iter().map(Result::unwrap).collect();
-        let [Event::Init, Event::InitApply(pod), Event::InitDone] = first.as_slice() else {
-            panic!("{first:?}");
-        };
-        assert_eq!(pod.metadata.name.as_deref(), Some("demo"));
     }
 }
