@@ -276,3 +276,28 @@ fn dedent(yaml: &str) -> String {
         .flat_map(|line| [line.strip_prefix("        ").unwrap_or(line.trim()), "\n"])
         .collect()
 }
+
+/// Otherwise pods do not reach Gateways for as long as they know them by the old one.
+#[tokio::test]
+async fn the_bridge_keeps_its_hardware_address_while_pods_come_and_go() {
+    async fn ip(arguments: &str) -> String {
+        let mut command = tokio::process::Command::new("ip");
+        let said = command.args(arguments.split(' ')).output().await.unwrap();
+        assert!(said.status.success(), "ip {arguments}: {said:?}");
+        String::from_utf8(said.stdout).unwrap()
+    }
+    let bed = TestBed::shared().unwrap();
+    let bridge = &bed.sandbox().bridge;
+    let address = async || {
+        let link = ip(&format!("-o link show {bridge}")).await;
+        let (_, address) = link.split_once("link/ether ").unwrap();
+        address.split(' ').next().unwrap().to_owned()
+    };
+    let before = address().await;
+    // The lowest that a pod can have.
+    ip("link add lowest address 02:00:00:00:00:01 type veth peer name pods").await;
+    ip(&format!("link set lowest master {bridge} up")).await;
+    let with = address().await;
+    ip("link delete lowest").await;
+    assert_eq!((with, address().await), (before.clone(), before));
+}
