@@ -5,7 +5,7 @@
 //! condition that we changed, or removed, a moment ago. Each write of ours is remembered, and what comes
 //! back differently is written again. Ours are told from others' by the field manager.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -58,8 +58,8 @@ impl LastWrite {
 struct Written {
     /// Our last write, until the object is seen with it: it is as large as all else that is known of the object.
     last: Option<Arc<LastWrite>>,
-    /// Hashes of every condition that we wrote: Kthena may restore an old one, in its own name.
-    told: HashSet<u64>,
+    /// Hashes of every condition that we wrote on a Model: Kthena may restore an old one, in its own name.
+    told: Vec<u64>,
     /// Since when a Gateway has not reported on a change, while the Model says that it is served.
     pending: Option<Instant>,
 }
@@ -70,11 +70,27 @@ impl Written {
         self.told.contains(&fingerprint(condition))
     }
 
-    fn take(&mut self, conditions: Vec<Condition>, details: Option<u64>, answer: ObjectMeta) {
+    fn remember(&mut self, conditions: &[Condition]) {
         if self.told.len() > REMEMBERED {
             self.told.clear();
         }
-        self.told.extend(conditions.iter().map(fingerprint));
+        for condition in conditions {
+            if !self.told(condition) {
+                self.told.push(fingerprint(condition));
+            }
+        }
+    }
+
+    /// Whether it says nothing any more.
+    fn is_empty(&self) -> bool {
+        self.last.is_none() && self.told.is_empty() && self.pending.is_none()
+    }
+
+    fn take(&mut self, conditions: Vec<Condition>, details: Option<u64>, answer: ObjectMeta) {
+        // Nobody else writes the status of a ModelExposure, which has details.
+        if details.is_none() {
+            self.remember(&conditions);
+        }
         let answer = Metadata {
             uid: answer.uid.map(Into::into),
             resource_version: answer.resource_version.map(Into::into),
@@ -295,9 +311,14 @@ impl Publisher {
     /// Our last write, while the watch has not brought it to this object. It is forgotten once that has.
     fn ahead_of(&self, source: &Source) -> Option<Arc<LastWrite>> {
         let mut written = self.lock();
-        let last = &mut written.get_mut(&ObjectRef::of(source))?.last;
-        last.take_if(|last| !last.is_ahead_of(source));
-        last.clone()
+        let object = ObjectRef::of(source);
+        let of = written.get_mut(&object)?;
+        of.last.take_if(|last| !last.is_ahead_of(source));
+        let last = of.last.clone();
+        if of.is_empty() {
+            written.remove(&object);
+        }
+        last
     }
 
     /// Our conditions as they are: those of the last write while the watch has not brought it.
