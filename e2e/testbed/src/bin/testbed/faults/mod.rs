@@ -54,6 +54,13 @@ const WITH_FAULT: Patience = Patience {
     limit: Duration::from_secs(77),
     ..WITHOUT_FAULT
 };
+/// After a row. Kubernetes' own controllers, which make the pods of a picker and remove what belongs to a ModelExposure,
+/// take a minute or more to come back when the API server was away: client-go waits up to 30 s, and up to twice as long by
+/// chance. <https://github.com/kubernetes/client-go/blob/v0.36.3/tools/cache/reflector.go>
+const AFTER_A_ROW: Patience = Patience {
+    limit: Duration::from_mins(3),
+    ..AT_FIRST
+};
 /// In a walk: a Model that was replaced has the pods of the former one for a while, which come to their end when
 /// nobody does anything any more.
 const WALKING: Patience = Patience {
@@ -507,7 +514,7 @@ impl Run<'_> {
             return;
         };
         let created = case
-            .step(Step::Create, None, Some(&wanted.state), AT_FIRST)
+            .step(Step::Create, None, Some(&wanted.state), AFTER_A_ROW)
             .await;
         if let Err(problem) = created {
             return self.violation(&format!("create, at the end: {problem}"), Some(case));

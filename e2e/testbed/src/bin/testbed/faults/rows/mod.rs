@@ -22,24 +22,18 @@ use kube::Api;
 use kube::api::DynamicObject;
 use serde_json::json;
 
-use super::AT_FIRST;
 use super::case::{Case, MODEL, Patience};
 use super::identity::Right;
 use super::life::Step;
 use super::operator::Operator;
 use super::recorded::Settled;
 use super::state::State;
+use super::{AFTER_A_ROW, AT_FIRST};
 use leader::Loss;
 use versions::Versions;
 
 /// How long a row waits for what it is to end in: that of a step with a fault.
 const PATIENCE: Patience = super::WITH_FAULT;
-/// How long it waits for the end. What belongs to a ModelExposure goes with it, by Kubernetes' garbage collector, which
-/// takes a while to come back when the API server was away.
-const CLOSING: Patience = Patience {
-    limit: Duration::from_mins(3),
-    ..AT_FIRST
-};
 /// How long it waits for what it is about to show.
 const SHOWN: Duration = Duration::from_secs(40);
 
@@ -253,7 +247,8 @@ impl Row {
         }?;
         if self.leaves_the_model() {
             let closed = ends.of(Step::Close)?;
-            case.step(Step::Close, None, Some(closed), CLOSING).await?;
+            case.step(Step::Close, None, Some(closed), AFTER_A_ROW)
+                .await?;
         }
         Ok(settled)
     }
