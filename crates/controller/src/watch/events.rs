@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 /// How many objects a list brings at a time, where the API server does not stream it. kube's own 500 of every kind at
 /// once would be more than all that is kept of a thousand Models.
-pub(super) const PAGE: u32 = 100;
+const PAGE: u32 = 100;
 /// A watch that expires later than this after it did before is begun anew at once.
 const EXPIRES: Duration = Duration::from_secs(30);
 
@@ -25,6 +25,7 @@ pub(super) fn events<K>(
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
+    let config = config.page_size(PAGE);
     let streamed = watcher::watcher(api.clone(), config.clone().streaming_lists());
     let streamed = streamed.take_while(|event| ready(!is_no_stream(event)));
     streamed.chain(watcher::watcher(api, config))
@@ -128,7 +129,7 @@ mod tests {
             Ok::<_, kube::Error>(Response::builder().status(status).body(body).unwrap())
         });
         let api: Api<Pod> = Api::all(Client::new(answers, "default"));
-        let config = watcher::Config::default().page_size(PAGE);
+        let config = watcher::Config::default();
         let first: Vec<_> = events(api, config).take(3).collect().await;
         let first: Vec<_> = first.into_iter().map(Result::unwrap).collect();
         let [Event::Init, Event::InitApply(pod), Event::InitDone] = first.as_slice() else {

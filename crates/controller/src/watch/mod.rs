@@ -491,7 +491,7 @@ impl Watches {
             .with_max_delay(Duration::from_secs(8))
             .with_jitter()
             .without_max_times();
-        let mut config = watcher::Config::default().page_size(events::PAGE);
+        let mut config = watcher::Config::default();
         if !labels.is_empty() {
             config = config.labels(labels);
         }
