@@ -360,7 +360,7 @@ impl Run<'_> {
         while !self.is_over() {
             if let Some(row) = self.next(Place::Apart) {
                 if let Some(case) = self.suffer_apart(row).await {
-                    self.rest(&case).await;
+                    self.rest(&case, AT_FIRST).await;
                 }
                 continue;
             }
@@ -378,7 +378,7 @@ impl Run<'_> {
                 };
             }
             if well {
-                self.rest(&case).await;
+                self.rest(&case, AT_FIRST).await;
             }
         }
     }
@@ -434,7 +434,7 @@ impl Run<'_> {
         while let Some(row) = self.next(Place::Alone) {
             cases.extend(self.suffer_apart(row).await);
         }
-        join_all(cases.iter().map(|case| self.rest(case))).await;
+        join_all(cases.iter().map(|case| self.rest(case, AFTER_A_ROW))).await;
     }
 
     /// Carries out a row in a case of its own, and gives that back where all went well.
@@ -509,12 +509,12 @@ impl Run<'_> {
     }
 
     /// Whether nothing is written while an exposure is served and nothing happens.
-    async fn rest(&self, case: &Case<'_>) {
+    async fn rest(&self, case: &Case<'_>, patience: Patience) {
         let Some(wanted) = self.expected.get(&Step::Create) else {
             return;
         };
         let created = case
-            .step(Step::Create, None, Some(&wanted.state), AFTER_A_ROW)
+            .step(Step::Create, None, Some(&wanted.state), patience)
             .await;
         if let Err(problem) = created {
             return self.violation(&format!("create, at the end: {problem}"), Some(case));
